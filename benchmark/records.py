@@ -1,0 +1,234 @@
+"""The run record: one validated JSON file per run, the only thing that tables and figures read.
+
+A record that exists is complete: it is written beside its place, flushed and renamed. Undefined numbers are null
+with a reason. Field names carry their units. This module imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "oom", "timeout", "skipped", "interrupted"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Key(_Part):
+    """What was run. Everything that names the run; `run_id` is its hash (without the data's fingerprint).
+
+    ``arm`` is "stage0" (old tasks, shared by the arms), "joint", "frozen", "finetune", "scratch" (one single-task
+    model) or an arm added later. ``tasks`` are the tasks trained in this run, ``old_tasks`` and ``new_tasks`` the
+    partition it belongs to. ``stage`` is 0 for runs that only see old tasks, 1 otherwise.
+    """
+
+    dataset: str
+    split: str = "default"
+    old_tasks: list[str]
+    new_tasks: list[str]
+    tasks: list[str]
+    method: str
+    config: dict[str, Any]
+    arm: str
+    stage: int
+    budget: dict[str, Any]
+    selection: str
+    seed: int
+
+
+class TaskScores(_Part):
+    """Test scores of one task. A metric that is undefined is null and ``reasons`` says why (e.g. "one class")."""
+
+    n: int
+    positives: int | None = None
+    metrics: dict[str, float | None]
+    reasons: dict[str, str] = Field(default_factory=dict)
+    auc_standard_error: float | None = None
+
+
+class Epoch(_Part):
+    """One line of the learning curve. ``loss`` holds the epoch's mean of each named term."""
+
+    epoch: int
+    loss: dict[str, float]
+    validation: dict[str, dict[str, float | None]]
+    selection: float | None
+    train_seconds: float
+    validate_seconds: float
+
+
+class Selection(_Part):
+    """Which epoch's weights were kept, by which rule, on validation rows only."""
+
+    rule: str
+    epoch: int
+    score: float | None
+    epochs_run: int
+    reason: str | None = None
+
+
+class Parameters(_Part):
+    """Counts without the embedding rows that the encoder reserves; those are in ``reserved``.
+
+    ``paper_trainable`` is the count by the MPT-Rec paper's convention (methods.MethodInfo.paper_counts).
+    """
+
+    total: int
+    trainable: int
+    by_role: dict[str, int]
+    trainable_by_role: dict[str, int]
+    reserved: int
+    paper_trainable: int | None = None
+
+
+class Flops(_Part):
+    """Floating-point operations per example of the matrix products (2 per multiply-accumulate).
+
+    ``forward`` and ``training_step`` count everything the model computes for a row; the ``_new`` pair leaves out what
+    a frozen backbone computes once (null where nothing is frozen).
+    """
+
+    forward: float
+    training_step: float
+    forward_new: float | None = None
+    training_step_new: float | None = None
+
+
+class Seconds(_Part):
+    """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch."""
+
+    load: float
+    build: float
+    cache: float
+    train: float
+    validate: float
+    predict: float
+    total: float
+    to_best_epoch: float
+
+
+class Provenance(_Part):
+    """Where the numbers come from."""
+
+    commit: str | None
+    dirty: bool | None
+    code_fingerprint: str
+    data_fingerprint: str
+    packages: dict[str, str]
+    python: str
+    machine: str
+    cpu: str
+    gpu: str | None
+    device: str
+    threads: int
+    jobs: int
+    deterministic: bool
+    flush_denormal: bool
+    command: str
+    started: str
+
+
+class Record(_Part):
+    """One run. Fields after ``reason`` are null or empty when the run did not end well."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    key: Key
+    status: Status
+    reason: str | None = None
+    log_tail: list[str] = Field(default_factory=list)
+    parent: str | None = None
+    scores: dict[str, TaskScores] = Field(default_factory=dict)
+    curve: list[Epoch] = Field(default_factory=list)
+    selection: Selection | None = None
+    params: Parameters | None = None
+    flops: Flops | None = None
+    seconds: Seconds | None = None
+    rows_per_second: float | None = None
+    train_rows: int | None = None
+    peak_memory_bytes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
+    invariants: dict[str, bool] = Field(default_factory=dict)
+    weights_fingerprint: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+    provenance: Provenance | None = None
+
+
+class DamagedRecord(Exception):
+    """The file is no valid record; the message names the file and the first thing wrong with it."""
+
+
+def run_id(key: Key) -> str:
+    """16 hex digits that name the run: the hash of its key in canonical JSON."""
+    text = json.dumps(key.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def run_directory(out: Path, key: Key) -> Path:
+    """Where a run lives; the one function that the writer, the reader and the resume check use."""
+    return out / "runs" / key.dataset / key.method / key.arm / run_id(key)
+
+
+def write_record(directory: Path, record: Record) -> Path:
+    """Write ``directory/record.json`` atomically; returns its path."""
+    path = directory / "record.json"
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record; raises DamagedRecord."""
+    try:
+        return Record.model_validate(_migrate(json.loads(path.read_bytes())))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DamagedRecord(f"{path}: field '{place}': {first['msg']}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedRecord(f"{path}: not a record: {error}") from error
+
+
+def read_records(out: Path) -> tuple[list[Record], list[str]]:
+    """All records of a result tree in a fixed order, and what is wrong with those that cannot be read."""
+    records, problems = [], []
+    for path in sorted((out / "runs").glob("*/*/*/*/record.json")):
+        try:
+            records.append(read_record(path))
+        except DamagedRecord as error:
+            problems.append(str(error))
+    return records, problems
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside, flush to disk, rename: readers see the old file or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _migrate(content: dict[str, Any]) -> dict[str, Any]:
+    """Bring an older schema version up to date. Version 1 is the first."""
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {version!r}, this program reads up to {SCHEMA_VERSION}")
+    return content

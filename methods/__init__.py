@@ -1,0 +1,74 @@
+"""The methods under comparison: one file each, found by walking this package.
+
+Importing this package is cheap (no torch): `declared()` reads what each file declares without running it, which is
+enough to list methods; `METHODS.get(name)` imports the model class.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.registry import Registry
+
+if TYPE_CHECKING:
+    from methods.base import MultiTaskModel
+
+METHODS: Registry[type[MultiTaskModel]] = Registry(
+    "method", package="methods", entry_points="mptbench.methods", helpers=frozenset({"base", "layers"})
+)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a method declares of itself.
+
+    ``arms`` are the ways of taking in a new task that it supports. ``presets`` maps a dataset to the config values
+    that its paper (or the paper under test) used there; they replace the Config's defaults on that dataset.
+    ``paper_counts`` says what the MPT-Rec paper counted as this method's trained parameters for the new task:
+    "new" (what is added for it) or "old_task_parameters" (the task-specific part of the two-task checkpoint, which
+    over-counts; fact: it reproduces the printed percentages).
+    """
+
+    name: str
+    title: str
+    paper: str
+    arms: tuple[str, ...] = ("joint", "frozen", "finetune")
+    kinds: tuple[str, ...] = ("binary",)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paper_counts: str = "new"
+    summary: str = ""
+
+
+def declared() -> list[MethodInfo]:
+    """Every method of this package by its ``@register_method(...)`` declaration, read from source, nothing imported.
+
+    The declaration has to be written with literals; a file whose declaration is not is left out here and still
+    works everywhere else.
+    """
+    infos = []
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                infos += [info for call in node.decorator_list if (info := _read(call, ast.get_docstring(node)))]
+    return infos
+
+
+def _read(node: ast.expr, docstring: str | None) -> MethodInfo | None:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "register_method"):
+        return None
+    try:
+        name = ast.literal_eval(node.args[0])
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+        return MethodInfo(name=name, summary=first_line(docstring), **options)
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def first_line(docstring: str | None) -> str:
+    """First sentence-like line of a docstring, or an empty string."""
+    return inspect.cleandoc(docstring).splitlines()[0] if docstring else ""

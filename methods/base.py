@@ -1,0 +1,214 @@
+"""The interface between a method and the harness.
+
+A method is one file with one class: a constructor that sees schema, tasks and config (never data), a ``forward``
+that maps a batch to one logit per task, and ``add_task``. Everything else has a default. Methods know nothing of
+files, seeds, records or tables.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.errors import UsageError
+from datasets_registry.schema import Schema, Task
+from methods import METHODS, MethodInfo, first_line
+
+__all__ = ["Batch", "MultiTaskModel", "Progress", "Rows", "Schema", "Task", "bce", "register_method"]
+
+
+@dataclass
+class Batch:
+    """B rows on one device.
+
+    ``categorical`` int32 [B, schema.columns], rows of the stacked embedding table; ``numeric`` float32
+    [B, len(schema.numeric)]; ``labels`` float32 [B] for each task that is being trained (NaN where a partial task is
+    undefined), empty at prediction; ``index`` int64 [B], position of each row within its split, so that a method can
+    keep something per row whatever the order of rows.
+    """
+
+    categorical: Tensor
+    numeric: Tensor
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.categorical)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands. ``step`` counts from 0 within the epoch, ``epoch`` from 1."""
+
+    epoch: int
+    step: int
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the planned training that is done before this step, in [0, 1)."""
+        return (self.step + (self.epoch - 1) * self.steps_per_epoch) / (self.epochs * self.steps_per_epoch)
+
+
+class Rows(Protocol):
+    """The training rows as a method's hooks see them."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows in file order, with labels and ``index``."""
+        ...
+
+
+class MultiTaskModel(nn.Module):
+    """Base class of all methods.
+
+    A subclass defines ``Config`` (a frozen dataclass, every field with a default), ``__init__(schema, tasks,
+    config)``, ``forward`` and, for arms other than ``joint``, ``add_task``.
+
+    Initial weights: after construction the harness calls ``reset_parameters`` of every submodule that has one, under
+    a random stream named after the module's path. So a task or a layer more changes no other layer's start, and the
+    order of tasks does not matter. Parameters made directly with ``nn.Parameter(torch.randn(...))`` are drawn from
+    the method's own stream while it is constructed.
+    """
+
+    info: ClassVar[MethodInfo]
+    Config: ClassVar[type]
+
+    def __init__(self, schema: Schema, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.schema = schema
+        self.tasks = tuple(tasks)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Logits [B] (or values, for regression) by task name.
+
+        In training mode further entries for ``loss`` are allowed under keys that are no task's name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
+
+    def add_task(self, task: Task) -> Sequence[nn.Module | nn.Parameter]:
+        """Make the parameters for one more task; from now on ``forward`` predicts it as well.
+
+        Returns the new modules, which are all that the ``frozen`` arm trains. Old tasks' logits must not change by
+        a bit, neither now nor while only the returned modules are trained. The harness extends ``self.tasks``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define add_task(task)")
+
+    # ---- optional hooks -------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
+        """Named scalar terms, summed by the trainer. Default: the mean loss of each task that has labels here."""
+        return {
+            name: F.mse_loss(outputs[name], label) if self._regression(name) else bce(outputs[name], label)
+            for name, label in batch.labels.items()
+        }
+
+    def frozen_features(self, batch: Batch) -> dict[str, Tensor] | None:
+        """What the frozen backbone computes for the tasks added last: name to [B, ...], or None if not separable.
+
+        If given, the frozen arm computes it once per row and trains on ``forward_new``. Called in eval mode.
+        """
+        return None
+
+    def forward_new(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Logits of the tasks added by ``add_task``, from ``frozen_features``; equals ``forward`` on those tasks."""
+        raise NotImplementedError(f"{type(self).__name__} gives frozen_features and must define forward_new")
+
+    def start_training(self, rows: Rows, generator: torch.Generator) -> None:
+        """Called once before training on ``rows``. ``generator`` is the method's own random stream."""
+
+    def end_epoch(self, epoch: int, rows: Rows) -> None:
+        """Called after each epoch of training (counted from 1), before validation, in eval mode."""
+
+    def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
+        """Parameters with their L2 coefficient c: adds the gradient of c/2 ||w||^2 over the whole tensor.
+
+        Default: ``config.l2_embedding`` for embedding tables and ``config.l2_dnn`` for the weight matrices (no
+        biases) of the `MLP` and `Tower` blocks, where the config has them.
+        """
+        from methods.layers import decayed_parameters
+
+        config = getattr(self, "config", None)
+        return decayed_parameters(self, getattr(config, "l2_embedding", 0.0), getattr(config, "l2_dnn", 0.0))
+
+    def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
+        """Every parameter under one role: "embedding", "shared" or "task:<name>".
+
+        Default: tables are "embedding"; whatever lies in a ModuleDict or ParameterDict under a task's name belongs
+        to that task (tables too); the rest is "shared".
+        """
+        from methods.layers import default_roles
+
+        return default_roles(self, [task.name for task in self.tasks])
+
+    def _regression(self, name: str) -> bool:
+        return any(task.name == name and task.kind == "regression" for task in self.tasks)
+
+
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the rows whose label is defined (not NaN); 0 if there is none.
+
+    Tasks without undefined labels never reach the masked form: checking for NaN costs more than the loss.
+    """
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+Model = TypeVar("Model", bound=type[MultiTaskModel])
+
+
+def register_method(
+    name: str,
+    *,
+    title: str,
+    paper: str,
+    arms: tuple[str, ...] = ("joint", "frozen", "finetune"),
+    kinds: tuple[str, ...] = ("binary",),
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    paper_counts: str = "new",
+) -> Callable[[Model], Model]:
+    """Class decorator: makes a MultiTaskModel known to the suite under ``name``. See MethodInfo for the options.
+
+    Raises UsageError, with the file, when the class lacks a required part.
+    """
+
+    def register(model: Model) -> Model:
+        file = inspect.getsourcefile(model) or "<unknown>"
+        problem = _lacks(model)
+        if problem:
+            raise UsageError(f"{file}: method '{name}': {problem}")
+        model.info = MethodInfo(
+            name, title, paper, tuple(arms), tuple(kinds), dict(presets or {}), paper_counts, first_line(model.__doc__)
+        )
+        METHODS.add(name, model, file)
+        return model
+
+    return register
+
+
+def _lacks(model: type) -> str | None:
+    """What a class needs to be a method and does not have, or None."""
+    if not (inspect.isclass(model) and issubclass(model, MultiTaskModel)):
+        return "the decorated object must be a subclass of methods.base.MultiTaskModel"
+    config = getattr(model, "Config", None)
+    if not (inspect.isclass(config) and is_dataclass(config)):
+        return "needs an inner '@dataclass(frozen=True) class Config' (it may be empty: 'pass')"
+    missing = [f.name for f in fields(config) if _no_default(f)]
+    if missing:
+        return f"Config fields need defaults: {', '.join(missing)}"
+    if model.forward is MultiTaskModel.forward:
+        return "needs 'def forward(self, batch)' returning {task name: logits [B]}"
+    return None
+
+
+def _no_default(f: Any) -> bool:
+    from dataclasses import MISSING
+
+    return f.default is MISSING and f.default_factory is MISSING
