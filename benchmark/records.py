@@ -29,7 +29,7 @@ class Key(_Part):
 
     ``arm`` is "stage0" (old tasks, shared by the arms), "joint", "frozen", "finetune", "scratch" (one single-task
     model) or an arm added later. ``tasks`` are the tasks trained in this run, ``old_tasks`` and ``new_tasks`` the
-    partition it belongs to. ``stage`` is 0 for runs that only see old tasks, 1 otherwise.
+    partition it belongs to, which also decides the inputs. ``stage`` is 0 for runs that only see old tasks, else 1.
     """
 
     dataset: str

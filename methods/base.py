@@ -128,6 +128,13 @@ class MultiTaskModel(nn.Module):
     def end_epoch(self, epoch: int, rows: Rows) -> None:
         """Called after each epoch of training (counted from 1), before validation, in eval mode."""
 
+    def training_state(self) -> dict[str, Tensor]:
+        """Tensors beside the weights that training needs to go on after an interruption (e.g. an id per row)."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what ``training_state`` gave. Called after ``start_training``."""
+
     def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
         """Parameters with their L2 coefficient c: adds the gradient of c/2 ||w||^2 over the whole tensor.
 
