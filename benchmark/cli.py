@@ -153,7 +153,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
             plan, execution, display, warn=lambda text: click.echo(f"Warning: {text}", err=True), stale=_is_stale
         )
     if summary.records:
-        _write_tables(out, plan, console)
+        _write_tables(out, console)
     bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
     console.print(
         f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), {bad} failed, "
@@ -261,17 +261,17 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
 def tables(suite_name: str | None, out: Path | None, check: bool) -> int:
     """Rebuild all tables and figures from the records alone."""
     from benchmark import report
-    from benchmark.listing import titles
+    from benchmark.listing import stale_ids, titles
 
     tree = _tree(suite_name, out)
     if check:
-        different = report.check(tree, titles())
-        for path in different:
-            click.echo(f"differs from the records: {path}", err=True)
+        different = report.check(tree, titles(), stale_ids(tree))
+        for line in different:
+            click.echo(line, err=True)
         if different:
             click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
         return 1 if different else 0
-    for path in report.build(tree, titles()):
+    for path in report.build(tree, titles(), stale_ids(tree)):
         click.echo(path)
     return 0
 
@@ -387,12 +387,14 @@ def _is_stale(record: Record) -> bool:
     return staleness(record) is not None
 
 
-def _write_tables(out: Path, plan: Plan, console: Any) -> None:
+def _write_tables(out: Path, console: Any) -> None:
     from benchmark import report
-    from benchmark.listing import titles
+    from benchmark.listing import stale_ids, titles
 
-    written = report.build(out, titles())
-    console.print(report.terminal(out, titles()), markup=False, highlight=False, soft_wrap=True)
+    stale = stale_ids(out)
+    written = report.build(out, titles(), stale)
+    text = report.report(out, titles(), stale).terminal(colour=console.is_terminal)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {len(written)} files under {out}/tables and {out}/figures.", highlight=False)
 
 

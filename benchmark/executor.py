@@ -185,7 +185,8 @@ def check_writable(out: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise UsageError(f"Cannot write to {out}: {error.strerror}. Choose another directory with --out DIR.") from error
+        reason = f"Cannot write to {out}: {error.strerror}."
+        raise UsageError(f"{reason} Choose another directory with --out DIR.") from error
 
 
 def check_space(out: Path) -> None:

@@ -75,6 +75,8 @@ def list_suites() -> list[dict[str, Any]]:
 
 def describe_plan(plan: Plan, data: Mapping[str, str]) -> dict[str, Any]:
     """A plan as plain data: one row per run, the data's state, the skips and a total line."""
+    from benchmark.trainer import Budget
+
     runs = [
         {
             "run": run.id,
@@ -83,7 +85,7 @@ def describe_plan(plan: Plan, data: Mapping[str, str]) -> dict[str, Any]:
             "arm": run.key.arm,
             "tasks": ",".join(run.key.tasks),
             "seed": run.key.seed,
-            "epochs": run.key.budget["epochs"],
+            "epochs": Budget.of(run.key.budget, run.parent is not None).epochs,
             "reference": run.reference,
         }
         for run in plan.runs
@@ -107,6 +109,11 @@ def staleness(record: Record) -> str | None:
         return None
     now = environment.code_fingerprint(file)
     return None if now == record.provenance.code_fingerprint else "the code has changed since"
+
+
+def stale_ids(out: Path) -> list[str]:
+    """Run ids of a result tree's stale records."""
+    return [record.run_id for record in read_records(out)[0] if staleness(record) is not None]
 
 
 @functools.cache

@@ -98,7 +98,6 @@ def _plan_seed(plan: Plan, dataset: Dataset, name: str, entries: Sequence[_Entry
     reference = _Entry(REFERENCE_METHOD, _config(suite, REFERENCE_METHOD, name))
 
     def key(entry: _Entry, arm: str, tasks: list[str]) -> Key:
-        shape = ARMS[arm]
         return Key(
             dataset=name,
             split=dataset.split,
@@ -109,7 +108,7 @@ def _plan_seed(plan: Plan, dataset: Dataset, name: str, entries: Sequence[_Entry
             config=entry.config,
             arm=arm,
             stage=0 if tasks and set(tasks) <= set(old) else 1,
-            budget=suite.budget_for(name, new_task_only=shape.from_stage0),
+            budget=suite.budget_for(name),
             selection=SELECTION_RULE,
             seed=seed,
         )

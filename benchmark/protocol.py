@@ -102,7 +102,7 @@ def execute(
     """
     clock = _Clock(load=load_seconds)
     arm = ARMS[key.arm]
-    budget = Budget(**key.budget)
+    budget = Budget.of(key.budget, new_task_alone=arm.from_stage0)
     schema = data.schema([*key.old_tasks, *key.new_tasks])
     tasks = [data.tasks[name] for name in key.tasks]
     with clock("load"):
@@ -223,7 +223,13 @@ def _spread(parameter: Tensor) -> float:
 
 
 def _build(
-    key: Key, arm: Arm, data: EncodedDataset, schema: Schema, tasks: list[Task], stage0: Path | None, device: torch.device
+    key: Key,
+    arm: Arm,
+    data: EncodedDataset,
+    schema: Schema,
+    tasks: list[Task],
+    stage0: Path | None,
+    device: torch.device,
 ) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
     """The model of a run on its device, what is trained, and warnings."""
     words = (key.dataset, key.method, key.seed)
@@ -349,7 +355,6 @@ def _flops(model: MultiTaskModel, rows: DataRows, cached: FrozenRows | None, arm
     count = min(FLOP_ROWS, len(rows))
     batch = rows.gather(slice(0, count))
     progress = Progress(1, 0, 1, 1)
-    labels = batch.labels
 
     def step(outputs: Mapping[str, Tensor], of: Batch) -> None:
         total(model.loss(of, outputs, progress)).backward()
@@ -361,7 +366,7 @@ def _flops(model: MultiTaskModel, rows: DataRows, cached: FrozenRows | None, arm
 
     forward = meters.flops_per_row(forward_only, count)
     model.train(not arm.frozen)
-    training = meters.flops_per_row(lambda: step(model(batch), Batch(batch.categorical, batch.numeric, labels, batch.index)), count)
+    training = meters.flops_per_row(lambda: step(model(batch), batch), count)
     forward_new = training_new = None
     if cached is not None:
         part = cached.gather(slice(0, count))

@@ -107,11 +107,14 @@ class Flops(_Part):
 class Seconds(_Part):
     """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch."""
 
+    # "validate" is the phase's name in the file; as an attribute it would hide a method of the base class.
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
     load: float
     build: float
     cache: float
     train: float
-    validate: float
+    validation: float = Field(alias="validate")
     predict: float
     total: float
     to_best_epoch: float

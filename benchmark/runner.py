@@ -21,11 +21,12 @@ import numpy as np
 import torch
 
 from benchmark import environment, meters
+from benchmark.arms import ARMS
 from benchmark.errors import BenchmarkError
 from benchmark.protocol import InvariantBroken, Outcome, execute
 from benchmark.records import Epoch, Key, Provenance, Record, run_directory, run_id, write_atomically, write_record
 from benchmark.registry import where
-from benchmark.trainer import TrainingDiverged
+from benchmark.trainer import Budget, TrainingDiverged
 from datasets_registry import DATASETS
 from datasets_registry.base import prepare
 from methods import METHODS
@@ -73,7 +74,7 @@ def run_in_child(job: Job, pipe: Connection) -> None:
 
     def tell(epoch: Epoch) -> None:
         with contextlib.suppress(OSError):
-            pipe.send((epoch.epoch, job.key.budget["epochs"]))
+            pipe.send((epoch.epoch, _epochs(job.key)))
 
     run(job, tell)
 
@@ -173,6 +174,10 @@ def log_tail(directory: Path) -> list[str]:
     except OSError:
         return []
     return ["".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)[:500] for line in lines]
+
+
+def _epochs(key: Key) -> int:
+    return Budget.of(key.budget, ARMS[key.arm].from_stage0).epochs
 
 
 def _provenance(job: Job, device: torch.device, data_fingerprint: str, started: str) -> Provenance:

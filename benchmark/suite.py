@@ -22,7 +22,11 @@ class _Table(BaseModel):
 
 
 class BudgetTable(_Table):
-    """What every run may spend. ``new_task_*`` hold for arms that train the new task alone on a stage-0 model."""
+    """What every run may spend; the part of a run's key that all runs which are compared share.
+
+    ``new_task_epochs`` and ``new_task_patience`` hold for arms that train the new task alone on a stage-0 model;
+    None: as for the others.
+    """
 
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
@@ -42,8 +46,8 @@ class Limits(_Table):
 class Suite(_Table):
     """One suite.
 
-    ``budget`` and ``methods_config`` (TOML ``[methods.NAME]``) hold for all datasets; ``dataset_budget``
-    (``[datasets_budget.NAME]``) replaces single values on one dataset. ``variants`` are further entries of a method
+    ``budget`` and ``config`` (TOML ``[config.METHOD]``) hold for all datasets; ``dataset_budget``
+    (``[dataset_budget.NAME]``) replaces single values on one dataset. ``variants`` are further entries of a method
     with other config values: ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``.
     """
 
@@ -62,20 +66,11 @@ class Suite(_Table):
     limits: Limits = Limits()
     threads: int = Field(1, ge=1)
 
-    def budget_for(self, dataset: str, new_task_only: bool) -> dict[str, Any]:
-        """The budget of one run, resolved: batch_size, learning_rate, epochs, patience."""
+    def budget_for(self, dataset: str) -> dict[str, Any]:
+        """The budget of all runs on one dataset, resolved."""
         base = dataset.partition("@")[0]
         changes = {**self.dataset_budget.get(base, {}), **self.dataset_budget.get(dataset, {})}
-        table = BudgetTable(**{**self.budget.model_dump(), **changes})
-        epochs, patience = table.epochs, table.patience
-        if new_task_only:
-            epochs, patience = table.new_task_epochs or epochs, table.new_task_patience or patience
-        return {
-            "batch_size": table.batch_size,
-            "learning_rate": table.learning_rate,
-            "epochs": epochs,
-            "patience": patience,
-        }
+        return BudgetTable(**{**self.budget.model_dump(), **changes}).model_dump()
 
 
 def suite_names() -> list[str]:
@@ -184,7 +179,9 @@ def _coerced(method: str, key: str, default: Any, value: Any) -> Any:
     else:
         good = default is None or isinstance(value, type(default))
     if not good:
-        raise UsageError(f"config of {method}: {key} must be like {default!r} ({type(default).__name__}), not {value!r}.")
+        raise UsageError(
+            f"config of {method}: {key} must be a {type(default).__name__} like {default!r}, not {value!r}."
+        )
     return value
 
 

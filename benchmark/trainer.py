@@ -36,6 +36,15 @@ class Budget:
     epochs: int = 30
     patience: int = 5
 
+    @classmethod
+    def of(cls, table: Mapping[str, Any], new_task_alone: bool) -> Budget:
+        """The budget of a run from its key's table."""
+        epochs, patience = table["epochs"], table["patience"]
+        if new_task_alone:
+            epochs = table.get("new_task_epochs") or epochs
+            patience = table.get("new_task_patience") or patience
+        return cls(table["batch_size"], table["learning_rate"], epochs, patience)
+
 
 @dataclass
 class Trained:
