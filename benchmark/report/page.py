@@ -1,0 +1,107 @@
+"""From a result tree to files: which tables and figures there are, what they are called, whether they are up to date."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from benchmark.records import read_records, write_atomically
+from benchmark.report import figures, tables, writers
+from benchmark.report.figures import Plot
+from benchmark.report.model import Table
+from benchmark.report.runs import Group, group_records
+
+FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_separated}
+
+
+@dataclass(frozen=True)
+class Report:
+    """All tables and figures of a result tree. ``problems`` names records that could not be read."""
+
+    tables: tuple[Table, ...]
+    plots: tuple[Plot, ...]
+    problems: tuple[str, ...]
+
+    def files(self) -> dict[str, str]:
+        """Path below the result tree to content, for every text file."""
+        found = {
+            f"tables/{table.name}.{ending}": write(table) for table in self.tables for ending, write in FORMATS.items()
+        }
+        return found | {f"figures/{plot.name}.csv": plot.data() for plot in self.plots}
+
+    def pictures(self) -> list[str]:
+        return [f"figures/{plot.name}.{ending}" for plot in self.plots for ending in ("pdf", "png")]
+
+    def terminal(self, colour: bool = False, names: Collection[str] = ()) -> str:
+        """The tables as text; ``names`` limits them to those whose name starts with one of these."""
+        shown = [t for t in self.tables if not names or any(t.name.startswith(name) for name in names)]
+        return "\n\n".join(writers.terminal(table, colour) for table in shown) + "\n"
+
+
+def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> Report:
+    """Read the records below ``out`` and make all tables and figures, without writing anything.
+
+    ``titles`` maps a method's name to its title, in the order that rows should have. ``stale`` holds the run ids that
+    the caller found to be out of date.
+    """
+    records, problems = read_records(out)
+    groups = group_records(records, titles, stale)
+    made: list[Table] = []
+    plots: list[Plot | None] = []
+    for group, slug in zip(groups, slugs(groups), strict=True):
+        made += [tables.old_tasks(group, slug), tables.old_task_effect(group, slug)]
+        made += [tables.new_task(group, task, slug) for task in group.new_tasks]
+        plots += [figures.trade_off(group, task, slug) for task in group.new_tasks]
+    return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems))
+
+
+def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> list[Path]:
+    """Write ``out``/tables and ``out``/figures from the records; returns the files written."""
+    made = report(out, titles, stale)
+    written = []
+    for name, content in made.files().items():
+        if name.startswith("tables/"):
+            write_atomically(out / name, content)
+            written.append(out / name)
+    for plot in made.plots:
+        written += plot.write(out / "figures")
+    return written
+
+
+def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> list[str]:
+    """What differs between the files below ``out`` and what its records give; empty if nothing does.
+
+    Tables and the figures' data are compared byte for byte. Of the pictures only the existence is checked: their bytes
+    depend on the version of the drawing library, and they are drawn from that data alone.
+    """
+    made = report(out, titles, stale)
+    wanted = made.files()
+    differing = []
+    for name, content in wanted.items():
+        path = out / name
+        if not path.is_file():
+            differing.append(f"{name}: missing")
+        elif path.read_bytes() != content.encode():
+            differing.append(f"{name}: differs from the records")
+    differing += [f"{name}: missing" for name in made.pictures() if not (out / name).is_file()]
+    known = set(wanted) | set(made.pictures())
+    for folder in ("tables", "figures"):
+        present = sorted(path.name for path in (out / folder).glob("*") if path.is_file())
+        differing += [f"{folder}/{name}: no records behind it" for name in present if f"{folder}/{name}" not in known]
+    return differing
+
+
+def slugs(groups: Sequence[Group]) -> list[str]:
+    """A short name for each group's files: the dataset, and a hash of the rest where one dataset has several groups."""
+    names = [re.sub(r"[^A-Za-z0-9.]+", "_", group.dataset).strip("_") or "dataset" for group in groups]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name}-{_identity(g)}" for name, g in zip(names, groups, strict=True)]
+
+
+def _identity(group: Group) -> str:
+    words = (group.dataset, group.split, *group.old_tasks, "|", *group.new_tasks, "|", group.budget, group.selection)
+    return blake2b("\x1f".join(words).encode(), digest_size=3).hexdigest()
