@@ -85,7 +85,9 @@ def _data_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _files(function: Callable[..., Any]) -> Callable[..., Any]:
     many = {"multiple": True, "type": click.Path(path_type=Path)}
-    function = click.option("--method-file", "method_files", help="Use a method from a file of yours.", **many)(function)
+    function = click.option("--method-file", "method_files", help="Use a method from a file of yours.", **many)(
+        function
+    )
     return click.option("--dataset-file", "dataset_files", help="Use a dataset from a file of yours.", **many)(function)
 
 
@@ -165,7 +167,8 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     elif bad:
         click.echo(
             f"'python run_all.py status --out {out}' shows what failed; "
-            "--mode retry-failed with the same command tries again.", err=True,
+            "--mode retry-failed with the same command tries again.",
+            err=True,
         )
     return summary.exit_code
 
@@ -356,9 +359,10 @@ def _prepare_one(name: str, data_dir: Path | None, console: Any) -> Any:
 
 def _dry_run(suite: Suite, options: dict[str, Any]) -> int:
     """Show the plan without fetching or running anything."""
+    from datasets_registry.base import availability
+
     from benchmark.listing import describe_plan
     from benchmark.plan import make_plan
-    from datasets_registry.base import availability
 
     states = {name: availability(name, options["data_dir"]) for name in suite.datasets}
     plan = make_plan(suite, {name: text for name, (state, text) in states.items() if state == "login"})
@@ -405,7 +409,9 @@ def _tree(suite_name: str | None, out: Path | None) -> Path:
     if out is None:
         trees = [path.parent for path in Path("results").glob("*/runs")]
         if not trees:
-            raise UsageError("No results here yet. 'python run_all.py --suite quick' makes some; --out DIR names others.")
+            raise UsageError(
+                "No results here yet. 'python run_all.py --suite quick' makes some; --out DIR names others."
+            )
         out = max(trees, key=lambda tree: (tree / "runs").stat().st_mtime)
     if not (out / "runs").is_dir():
         raise UsageError(f"No results under {out}. 'python run_all.py --suite quick' makes some.")

@@ -34,8 +34,9 @@ def list_methods() -> list[dict[str, Any]]:
 
 def list_datasets(data_dir: Path | None) -> list[dict[str, Any]]:
     """Name, tasks, size, licence and availability of every dataset."""
-    from datasets_registry import DATASETS
     from datasets_registry.base import availability
+
+    from datasets_registry import DATASETS
 
     rows = []
     for name in DATASETS:
@@ -134,7 +135,11 @@ def status_of(out: Path) -> dict[str, Any]:
     return {
         "total": len(records),
         "by_status": dict(Counter(record.status for record in records)),
-        "failures": [f"{record.run_id} {_label(record)} {record.status}: {record.reason}" for record in records if record.status != "ok"],
+        "failures": [
+            f"{record.run_id} {_label(record)} {record.status}: {record.reason}"
+            for record in records
+            if record.status != "ok"
+        ],
         "stale": [f"{r.run_id} {_label(r)}: {why}" for r in records if (why := staleness(r)) is not None],
         "damaged": damaged,
     }

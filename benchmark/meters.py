@@ -38,7 +38,9 @@ def _own_size(parameter: nn.Parameter, model: MultiTaskModel) -> int:
     """Size without reserved embedding rows. A table of the schema is recognised by its number of rows."""
     schema = model.schema
     is_table = parameter.dim() == 2 and any(
-        isinstance(module, nn.Embedding) and module.weight is parameter and module.num_embeddings == schema.embedding_rows
+        isinstance(module, nn.Embedding)
+        and module.weight is parameter
+        and module.num_embeddings == schema.embedding_rows
         for module in model.modules()
     )
     return parameter.numel() - (len(schema.reserved_rows) * parameter.shape[1] if is_table else 0)

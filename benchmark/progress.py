@@ -23,8 +23,12 @@ class ProgressDisplay(Watcher):
         self._started = time.monotonic()
         self._rows: dict[str, TaskID] = {}
         self._live = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"),
-            console=console, transient=True, disable=not console.is_terminal,
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         self._all = self._live.add_task("all runs", total=runs, text="")
 
@@ -56,7 +60,11 @@ class ProgressDisplay(Watcher):
             line = f"ok      {escape(run.label)}  {seconds}"
         else:
             line = f"[red]{record.status:<7}[/red] {escape(run.label)}: {escape(record.reason or '')}"
-        counter = f"[dim][{self._done}/{self._runs}][/dim] " if self._console.is_terminal else f"\\[{self._done}/{self._runs}] "
+        counter = (
+            f"[dim][{self._done}/{self._runs}][/dim] "
+            if self._console.is_terminal
+            else f"\\[{self._done}/{self._runs}] "
+        )
         self._live.console.print(counter + line, highlight=False, soft_wrap=True)
 
     def _text(self) -> str:

@@ -375,9 +375,7 @@ def _flops(model: MultiTaskModel, rows: DataRows, cached: FrozenRows | None, arm
     model.eval()
     if forward is None or training is None:
         return None
-    return Flops(
-        forward=forward, training_step=training, forward_new=forward_new, training_step_new=training_new
-    )
+    return Flops(forward=forward, training_step=training, forward_new=forward_new, training_step_new=training_new)
 
 
 class _Clock:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets_registry.base import prepare
 
 from benchmark import environment, meters
 from benchmark.arms import ARMS
@@ -28,7 +29,6 @@ from benchmark.records import Epoch, Key, Provenance, Record, run_directory, run
 from benchmark.registry import where
 from benchmark.trainer import Budget, TrainingDiverged
 from datasets_registry import DATASETS
-from datasets_registry.base import prepare
 from methods import METHODS
 
 LOG_TAIL_LINES = 20

@@ -202,9 +202,7 @@ class _Best:
         if self.score is None or (score is not None and score > self.score):
             self.epoch, self.score = epoch, score
             self.weights = {
-                name: tensor.detach().clone()
-                for name, tensor in self._model.named_parameters()
-                if tensor.requires_grad
+                name: tensor.detach().clone() for name, tensor in self._model.named_parameters() if tensor.requires_grad
             } | {name: tensor.clone() for name, tensor in self._model.named_buffers()}
 
     def exhausted(self, epoch: int) -> bool:
@@ -223,9 +221,7 @@ class _Best:
 
     def selection(self, epochs_run: int) -> Selection:
         reason = None if self.score is not None else "no task has a validation score: last epoch kept"
-        return Selection(
-            rule=SELECTION_RULE, epoch=self.epoch, score=self.score, epochs_run=epochs_run, reason=reason
-        )
+        return Selection(rule=SELECTION_RULE, epoch=self.epoch, score=self.score, epochs_run=epochs_run, reason=reason)
 
 
 class _LossWatch:

@@ -37,7 +37,14 @@ def test_a_record_comes_back_as_written(tmp_path):
 
 
 def test_the_run_id_depends_on_everything_that_names_the_run():
-    changes = [{}, {"seed": 1}, {"config": {"x": 2}}, {"tasks": ["a", "b"]}, {"budget": {"epochs": 2}}, {"arm": "joint"}]
+    changes = [
+        {},
+        {"seed": 1},
+        {"config": {"x": 2}},
+        {"tasks": ["a", "b"]},
+        {"budget": {"epochs": 2}},
+        {"arm": "joint"},
+    ]
     assert len({run_id(key(**change)) for change in changes}) == len(changes)
     assert run_id(key(config={"x": 1, "y": 2})) == run_id(key(config={"y": 2, "x": 1}))
 
