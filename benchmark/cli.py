@@ -84,11 +84,15 @@ def _data_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _files(function: Callable[..., Any]) -> Callable[..., Any]:
-    many = {"multiple": True, "type": click.Path(path_type=Path)}
-    function = click.option("--method-file", "method_files", help="Use a method from a file of yours.", **many)(
-        function
-    )
-    return click.option("--dataset-file", "dataset_files", help="Use a dataset from a file of yours.", **many)(function)
+    for kind in ("method", "dataset"):
+        function = click.option(
+            f"--{kind}-file",
+            f"{kind}_files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help=f"Use a {kind} from a file of yours.",
+        )(function)
+    return function
 
 
 @cli.command()
@@ -158,7 +162,8 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
         _write_tables(out, console)
     bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
     console.print(
-        f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), {bad} failed, "
+        f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), "
+        f"{bad} failed, "
         f"{len(plan.skips)} cells skipped.",
         highlight=False,
     )
@@ -277,6 +282,37 @@ def tables(suite_name: str | None, out: Path | None, check: bool) -> int:
     for path in report.build(tree, titles(), stale_ids(tree)):
         click.echo(path)
     return 0
+
+
+@cli.command()
+@click.argument("run_id")
+@_common
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_data_option
+@_files
+def verify(
+    run_id: str, suite_name: str | None, out: Path | None, device: str, data_dir: Path | None, **files: Any
+) -> int:
+    """Run a recorded run again and compare: equal, within tolerance or different."""
+    from benchmark.executor import Options
+    from benchmark.listing import find_record
+    from benchmark.verify import verify as run_again
+
+    record = find_record(_tree(suite_name, out), run_id)
+    _load_files("method", files["method_files"])
+    _load_files("dataset", files["dataset_files"])
+    options = Options(
+        out=Path(),
+        device=_checked_device(device),
+        data_dir=data_dir,
+        method_files=tuple(Path(file).resolve() for file in files["method_files"]),
+        dataset_files=tuple(Path(file).resolve() for file in files["dataset_files"]),
+    )
+    verdict = run_again(record, options)
+    click.echo(f"{record.run_id}: {verdict.state}")
+    for line in verdict.lines:
+        click.echo(f"  {line}")
+    return 1 if verdict.state == "different" else 0
 
 
 def _cell(value: Any) -> Any:
