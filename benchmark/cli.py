@@ -218,13 +218,16 @@ def fetch(dataset: str, data_dir: Path | None, method_files: tuple, dataset_file
 @click.argument("dataset")
 @_data_option
 @_files
-def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> None:
+def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> int:
     """Check every row of a dataset's raw files; errors name file, line and column."""
-    from datasets_registry.base import validate as check
+    from datasets_registry import validate as check
 
     _load_files("dataset", dataset_files)
-    for line in check(dataset, data_dir=data_dir):
-        click.echo(line)
+    problems = check(dataset, data_dir=data_dir)
+    for line in problems:
+        click.echo(line, err=True)
+    click.echo(f"{dataset}: {'no problem found' if not problems else f'{len(problems)} problems'}")
+    return 1 if problems else 0
 
 
 @cli.command()
@@ -387,18 +390,22 @@ def _prepare(suite: Suite, data_dir: Path | None, console: Any) -> dict[str, str
 
 
 def _prepare_one(name: str, data_dir: Path | None, console: Any) -> Any:
-    from datasets_registry.base import prepare
+    from datasets_registry import prepare
 
     with console.status(f"{name}: preparing data") as spinner:
-        return prepare(name, data_dir=data_dir, report=lambda text: spinner.update(f"{name}: {text}"))
+
+        def report(what: str, done: int, total: int | None) -> None:
+            share = f" {done / total:.0%}" if total else f" {done:,}"
+            spinner.update(f"{name}: {what}{share}")
+
+        return prepare(name, data_dir=data_dir, report=report)
 
 
 def _dry_run(suite: Suite, options: dict[str, Any]) -> int:
     """Show the plan without fetching or running anything."""
-    from datasets_registry.base import availability
-
     from benchmark.listing import describe_plan
     from benchmark.plan import make_plan
+    from datasets_registry import availability
 
     states = {name: availability(name, options["data_dir"]) for name in suite.datasets}
     plan = make_plan(suite, {name: text for name, (state, text) in states.items() if state == "login"})
