@@ -19,6 +19,7 @@ DATASETS: Registry[Dataset] = Registry(
     entry_points="mptbench.datasets",
     helpers=frozenset(
         {
+            "ali_ccp_raw",
             "archives",
             "base",
             "cards",

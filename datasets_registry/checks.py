@@ -20,7 +20,7 @@ from datasets_registry.schema import Task
 
 LEAK_AUC = 0.99
 LEAK_ROWS = 500_000  # rows of train and of valid that the check looks at, from the start
-ENOUGH = 10  # rows of the smaller class below which an AUC is too coarse to accuse anyone
+ENOUGH = 20  # rows of the smaller class below which an AUC is too coarse to accuse anyone
 
 
 def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, Any]:

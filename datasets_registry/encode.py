@@ -85,7 +85,7 @@ def _stage(
     with pa.OSFile(str(path), "wb") as file:
         for chunk in chunks:
             columns = {f"x:{f.name}": _arrow(chunk.features[f.name], f, dataset) for f in dataset.features}
-            columns |= {f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks}
+            columns |= {f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks if t.name not in dataset.rarest}
             columns |= {f"p:{name}": to_arrow(values) for name, values in chunk.truth.items()}
             batch = pa.record_batch(columns)
             if writer is None:
@@ -181,7 +181,10 @@ def _write(
         numbers = np.empty((batch.num_rows, len(numeric)), np.float32)
         for column, feature in enumerate(numeric):
             numbers[:, column] = fitted[feature.name].encode(batch[f"x:{feature.name}"])
-        labels = {task.name: _label(task, batch, dataset) for task in dataset.tasks}
+        labels = {task.name: _label(task, batch, dataset) for task in dataset.tasks if task.name not in dataset.rarest}
+        for task_name, feature_name in dataset.rarest.items():
+            own = blocks[[f.name for f in categorical].index(feature_name)][:, 0]
+            labels[task_name] = (own != fitted[feature_name].rarest[0]).astype(np.uint8)
         truth = {name[2:]: to_numpy(batch[name]) for name in batch.schema.names if name.startswith("p:")}
         for code, output in enumerate(outputs):
             rows = np.flatnonzero(part == code)
@@ -215,6 +218,7 @@ def _write(
             for f in numeric
         ],
         "labels": {task.name: "float32" if task.kind == "regression" else "uint8" for task in dataset.tasks},
+        "rarest": {task: fitted[feature].rarest[1] for task, feature in dataset.rarest.items()},
         "arrays": digests,
         "fingerprint": _fingerprint(dataset, digests, fitted),
     }

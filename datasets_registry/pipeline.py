@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datasets_registry.sources import Manifest
     from datasets_registry.store import EncodedDataset
 
-_CODE = ("archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary")
+_CODE = ("ali_ccp_raw", "archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary")
 
 
 def find(name: str) -> Dataset:
@@ -191,7 +191,7 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
     from dataclasses import replace
 
     rows = replace(profile, new_labels=1.0)
-    declared = [repr(dataset.features), repr(dataset.tasks), dataset.split, dataset.configuration()]
+    declared = [repr(dataset.features), repr(dataset.tasks), dataset.split, dict(dataset.rarest), dataset.configuration()]
     text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])
     return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

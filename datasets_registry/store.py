@@ -146,7 +146,7 @@ class EncodedDataset:
 
     @cached_property
     def vocabularies(self) -> dict[str, list[Any]]:
-        """Raw values of each categorical feature in code order; the first value has code ``reserved``."""
+        """Raw values of each categorical feature in code order; the first value has code max(reserved, 1)."""
         values = json.loads((self.directory / "vocabulary.json").read_text(encoding="utf-8"))
         for path in sorted(self.directory.glob("vocabulary.*.npy")):
             values[path.name.removeprefix("vocabulary.").removesuffix(".npy")] = np.load(path).tolist()

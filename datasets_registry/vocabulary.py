@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from benchmark.errors import DataError
 from datasets_registry.base import Feature
 
+DENSE_COUNTS = 1 << 23  # while a feature's integers span no more, they are counted in one array: faster than sorting
 DENSE = 1 << 26  # integer values within so wide a range are looked up in a table instead of searched
 
 
@@ -19,7 +20,7 @@ DENSE = 1 << 26  # integer values within so wide a range are looked up in a tabl
 class Vocabulary:
     """Values of one categorical feature in sorted order, with the codes that they get.
 
-    ``values`` is a sorted int64 or string array; value i has code ``reserved + i``. Strings sort by code point.
+    ``values`` is a sorted int64 or string array; value i has code ``first + i``. Strings sort by code point.
     """
 
     feature: Feature
@@ -28,6 +29,7 @@ class Vocabulary:
     rare: int = 0
     _texts: dict[str, int] = field(default_factory=dict)
     _table: np.ndarray | None = None
+    _dense: tuple[int, np.ndarray] | None = None
 
     def count(self, column: Any, chosen: np.ndarray) -> None:
         """Add the values of the rows where ``chosen`` (bool [n]) is true; list columns count each element."""
@@ -41,15 +43,42 @@ class Vocabulary:
             return
         if pa.types.is_string(array.type):
             return self.count(array.dictionary_encode(), np.ones(len(array), bool))
-        values, counts = np.unique(to_numpy(array.drop_null()), return_counts=True)
+        numbers = to_numpy(array.drop_null())
+        if self.feature.reserved == 0:
+            numbers = numbers[numbers != 0]
+        if len(numbers):
+            self._count_integers(numbers)
+
+    def _count_integers(self, numbers: np.ndarray) -> None:
+        low, high = int(numbers.min()), int(numbers.max())
+        if self._dense is not None or (self.values is None and high - low < DENSE_COUNTS):
+            start, counts = self._dense or (low, np.zeros(0, np.int64))
+            first, last = min(start, low), max(start + len(counts), high + 1)
+            if last - first <= DENSE_COUNTS:
+                if (first, last) != (start, start + len(counts)):
+                    grown = np.zeros(last - first, np.int64)
+                    grown[start - first : start - first + len(counts)] = counts
+                    start, counts = first, grown
+                counts[low - start : high + 1 - start] += np.bincount(numbers - low)
+                self._dense = (start, counts)
+                return
+            self._undense()
+        values, tally = np.unique(numbers, return_counts=True)
         values = values.astype(np.int64)
         if self.values is not None and self.counts is not None:
             values, inverse = np.unique(np.concatenate([self.values, values]), return_inverse=True)
-            counts = np.bincount(inverse, np.concatenate([self.counts, counts]), len(values)).astype(np.int64)
-        self.values, self.counts = values, counts
+            tally = np.bincount(inverse, np.concatenate([self.counts, tally]), len(values)).astype(np.int64)
+        self.values, self.counts = values, tally
+
+    def _undense(self) -> None:
+        if self._dense is not None:
+            start, counts = self._dense
+            places = np.flatnonzero(counts)
+            self.values, self.counts, self._dense = places + start, counts[places], None
 
     def freeze(self) -> None:
         """End of counting: drop rare values and make the look-up."""
+        self._undense()
         if self._texts:
             if self.values is not None:
                 raise DataError(f"feature '{self.feature.name}': some chunks hold text, others integers.")
@@ -64,22 +93,36 @@ class Vocabulary:
         if self.size > np.iinfo(np.int32).max:
             raise DataError(f"feature '{self.feature.name}': {self.size:,} values do not fit into int32.")
         if self.values.dtype == object:
-            self._texts = {text: code for code, text in enumerate(self.values.tolist(), self.feature.reserved)}
+            self._texts = {text: code for code, text in enumerate(self.values.tolist(), self.first)}
         elif len(self.values) and int(self.values[-1]) - int(self.values[0]) < max(DENSE, 4 * len(self.values)):
             span = int(self.values[-1]) - int(self.values[0])
             self._table = np.full(span + 1, self.unseen, np.int32)
-            self._table[self.values - self.values[0]] = np.arange(len(self.values)) + self.feature.reserved
+            self._table[self.values - self.values[0]] = np.arange(len(self.values)) + self.first
+
+    @property
+    def first(self) -> int:
+        """Code of the first value."""
+        return max(self.feature.reserved, 1)
+
+    @property
+    def rarest(self) -> tuple[int, Any]:
+        """(code, value) of the value with the fewest training rows, the smallest of equals; (-1, None) if none."""
+        assert self.values is not None and self.counts is not None
+        if not len(self.values):
+            return -1, None
+        place = int(np.argmin(self.counts))
+        return self.first + place, self.values[place].item() if self.values.dtype != object else self.values[place]
 
     @property
     def size(self) -> int:
         """Codes in use, reserved ones included."""
         assert self.values is not None
-        return len(self.values) + self.feature.reserved
+        return len(self.values) + self.first
 
     @property
     def unseen(self) -> int:
         """Code of a rare or unseen value."""
-        return self.feature.reserved - 1
+        return self.first - 1
 
     def encode(self, column: Any) -> np.ndarray:
         """int32 [n, length]; code 0 for missing values and for padding."""
@@ -118,14 +161,16 @@ class Vocabulary:
         if not len(self.values):
             return np.full(len(numbers), self.unseen, np.int32)
         if self._table is not None:
-            place = numbers.astype(np.int64) - self.values[0]
-            outside = (place < 0) | (place >= len(self._table))
-            codes = self._table[np.where(outside, 0, place)]
+            low, high = int(numbers.min(initial=self.values[0])), int(numbers.max(initial=self.values[0]))
+            if low >= self.values[0] and high <= self.values[-1]:
+                return self._table[numbers - self.values[0]]
+            outside = (numbers < self.values[0]) | (numbers > self.values[-1])
+            codes = self._table[np.where(outside, 0, numbers - self.values[0])]
             codes[outside] = self.unseen
             return codes
         place = np.minimum(np.searchsorted(self.values, numbers), len(self.values) - 1)
         found = self.values[place] == numbers
-        return np.where(found, place + self.feature.reserved, self.unseen).astype(np.int32)
+        return np.where(found, place + self.first, self.unseen).astype(np.int32)
 
 
 @dataclass
