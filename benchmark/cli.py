@@ -117,6 +117,10 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
 
     What is there already is kept, so the same command goes on after an interruption.
     """
+    from benchmark import processes
+
+    if not (options["dry_run"] or options["debug"] or options["mode"] == "only-read"):
+        processes.start_server()
     from rich.console import Console
 
     from benchmark.executor import Options, execute_plan

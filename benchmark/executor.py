@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import signal
@@ -11,9 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from benchmark import processes
 from benchmark.errors import BenchmarkError, UsageError
 from benchmark.locks import HEARTBEAT_SECONDS, Lock
 from benchmark.plan import Plan, Run
@@ -141,9 +142,7 @@ def execute_plan(
             summary.kept += 1
             watcher.ended(item, done[item.id], kept=True)
     children: list[_Child] = []
-    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-    with contextlib.suppress(AttributeError):
-        context.set_forkserver_preload(["benchmark.runner", "benchmark.protocol"])
+    context = processes.context()
 
     def finish(item: Run, record: Record) -> None:
         done[item.id] = record
@@ -267,9 +266,7 @@ def _weights(parent: Key, out: Path) -> Path:
     return Run(parent).directory(out) / "weights.pt"
 
 
-def _start(
-    context: multiprocessing.context.BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock
-) -> _Child:
+def _start(context: BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
     # A result of an earlier attempt must not be mistaken for this one's.

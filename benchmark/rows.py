@@ -57,8 +57,8 @@ class DataRows:
         self._numeric: Tensor | None = None
         first = split.categorical(np.arange(min(1, len(split)))), split.numeric(np.arange(min(1, len(split))))
         if sum(part.nbytes for part in first) * len(split) <= in_memory_bytes:
-            self._categorical = torch.from_numpy(np.ascontiguousarray(split.categorical(None))).to(device)
-            self._numeric = torch.from_numpy(np.ascontiguousarray(split.numeric(None))).to(device)
+            self._categorical = torch.from_numpy(np.array(split.categorical(None))).to(device)
+            self._numeric = torch.from_numpy(np.array(split.numeric(None))).to(device)
 
     def __len__(self) -> int:
         return len(self._split)
