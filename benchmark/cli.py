@@ -353,8 +353,9 @@ def _narrowed(name: str, options: dict[str, Any], methods: list[str], datasets: 
         changes["methods"] = tuple(m for m in changes["methods"] if m not in suite.variants)
     if options["seeds"]:
         changes["seeds"] = parse_seeds(options["seeds"])
-    # A file named on the command line takes part without being named a second time.
-    changes["methods"] = tuple(dict.fromkeys([*changes.get("methods", suite.methods), *methods]))
+    # Files named on the command line take part without their entries being named a second time.
+    if methods and not options["methods"]:
+        changes["methods"] = tuple(dict.fromkeys([*suite.methods, *methods]))
     if datasets and not options["datasets"]:
         changes["datasets"] = tuple(datasets)
     suite = suite.model_copy(update=changes)

@@ -111,6 +111,7 @@ def execute(
         valid_labels = _labels(data, "valid", key.tasks)
     with clock("build"):
         model, trained, warnings = _build(key, arm, data, schema, tasks, stage0, device)
+    _check_outputs(model, valid_rows)
     test_order = numpy_stream("test order", data.name).permutation(len(data.split("test", schema)))
     test = _TestRows(data, schema, test_order, device)
     invariants: dict[str, bool] = {}
@@ -249,6 +250,24 @@ def _build(
     return model, trained, warnings
 
 
+def _check_outputs(model: MultiTaskModel, rows: DataRows) -> None:
+    """Say at once, and in the interface's words, when ``forward`` does not return what it has to."""
+    model.eval()
+    with torch.inference_mode():
+        batch = rows.gather(slice(0, 2))
+        outputs = model(batch)
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"forward must return a dict of task name to logits, not {type(outputs).__name__}")
+    for task in model.tasks:
+        if task.name not in outputs:
+            raise KeyError(f"forward must return logits for every task; '{task.name}' is missing")
+        if outputs[task.name].shape != (len(batch),):
+            raise ValueError(
+                f"forward must return logits of shape [B] = ({len(batch)},) for task '{task.name}', "
+                f"not {tuple(outputs[task.name].shape)}"
+            )
+
+
 def _training_modules(model: nn.Module, trained: Sequence[nn.Parameter]) -> list[nn.Module]:
     """The modules that hold a trained parameter and nothing frozen."""
     identities = {id(parameter) for parameter in trained}
@@ -305,11 +324,6 @@ class _TestRows:
                 )
                 outputs = model(batch)
                 for name in tasks:
-                    if outputs[name].shape != (len(at),):
-                        raise ValueError(
-                            f"forward must return logits of shape [B]=({len(at)},) for task '{name}', "
-                            f"got {tuple(outputs[name].shape)}"
-                        )
                     parts[name].append(outputs[name])
         return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
 
