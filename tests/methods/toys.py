@@ -90,6 +90,7 @@ def grow(model: MultiTaskModel, task: Task) -> list[nn.Parameter]:
     parts = model.add_task(task)
     model.tasks = (*model.tasks, task)
     draw(model, 0, known | {""})
+    model.zero_grad(set_to_none=True)
     trained = [p for part in parts for p in ([part] if isinstance(part, nn.Parameter) else part.parameters())]
     for parameter in model.parameters():
         parameter.requires_grad_(any(parameter is other for other in trained))
