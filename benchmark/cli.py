@@ -84,11 +84,15 @@ def _data_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _files(function: Callable[..., Any]) -> Callable[..., Any]:
-    many = {"multiple": True, "type": click.Path(path_type=Path)}
-    function = click.option("--method-file", "method_files", help="Use a method from a file of yours.", **many)(
-        function
-    )
-    return click.option("--dataset-file", "dataset_files", help="Use a dataset from a file of yours.", **many)(function)
+    for kind in ("method", "dataset"):
+        function = click.option(
+            f"--{kind}-file",
+            f"{kind}_files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help=f"Use a {kind} from a file of yours.",
+        )(function)
+    return function
 
 
 @cli.command()
@@ -158,7 +162,8 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
         _write_tables(out, console)
     bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
     console.print(
-        f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), {bad} failed, "
+        f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), "
+        f"{bad} failed, "
         f"{len(plan.skips)} cells skipped.",
         highlight=False,
     )
@@ -213,13 +218,16 @@ def fetch(dataset: str, data_dir: Path | None, method_files: tuple, dataset_file
 @click.argument("dataset")
 @_data_option
 @_files
-def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> None:
+def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> int:
     """Check every row of a dataset's raw files; errors name file, line and column."""
-    from datasets_registry.base import validate as check
+    from datasets_registry import validate as check
 
     _load_files("dataset", dataset_files)
-    for line in check(dataset, data_dir=data_dir):
-        click.echo(line)
+    problems = check(dataset, data_dir=data_dir)
+    for line in problems:
+        click.echo(line, err=True)
+    click.echo(f"{dataset}: {'no problem found' if not problems else f'{len(problems)} problems'}")
+    return 1 if problems else 0
 
 
 @cli.command()
@@ -277,6 +285,37 @@ def tables(suite_name: str | None, out: Path | None, check: bool) -> int:
     for path in report.build(tree, titles(), stale_ids(tree)):
         click.echo(path)
     return 0
+
+
+@cli.command()
+@click.argument("run_id")
+@_common
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_data_option
+@_files
+def verify(
+    run_id: str, suite_name: str | None, out: Path | None, device: str, data_dir: Path | None, **files: Any
+) -> int:
+    """Run a recorded run again and compare: equal, within tolerance or different."""
+    from benchmark.executor import Options
+    from benchmark.listing import find_record
+    from benchmark.verify import verify as run_again
+
+    record = find_record(_tree(suite_name, out), run_id)
+    _load_files("method", files["method_files"])
+    _load_files("dataset", files["dataset_files"])
+    options = Options(
+        out=Path(),
+        device=_checked_device(device),
+        data_dir=data_dir,
+        method_files=tuple(Path(file).resolve() for file in files["method_files"]),
+        dataset_files=tuple(Path(file).resolve() for file in files["dataset_files"]),
+    )
+    verdict = run_again(record, options)
+    click.echo(f"{record.run_id}: {verdict.state}")
+    for line in verdict.lines:
+        click.echo(f"  {line}")
+    return 1 if verdict.state == "different" else 0
 
 
 def _cell(value: Any) -> Any:
@@ -351,18 +390,22 @@ def _prepare(suite: Suite, data_dir: Path | None, console: Any) -> dict[str, str
 
 
 def _prepare_one(name: str, data_dir: Path | None, console: Any) -> Any:
-    from datasets_registry.base import prepare
+    from datasets_registry import prepare
 
     with console.status(f"{name}: preparing data") as spinner:
-        return prepare(name, data_dir=data_dir, report=lambda text: spinner.update(f"{name}: {text}"))
+
+        def report(what: str, done: int, total: int | None) -> None:
+            share = f" {done / total:.0%}" if total else f" {done:,}"
+            spinner.update(f"{name}: {what}{share}")
+
+        return prepare(name, data_dir=data_dir, report=report)
 
 
 def _dry_run(suite: Suite, options: dict[str, Any]) -> int:
     """Show the plan without fetching or running anything."""
-    from datasets_registry.base import availability
-
     from benchmark.listing import describe_plan
     from benchmark.plan import make_plan
+    from datasets_registry import availability
 
     states = {name: availability(name, options["data_dir"]) for name in suite.datasets}
     plan = make_plan(suite, {name: text for name, (state, text) in states.items() if state == "login"})

@@ -19,9 +19,19 @@ NUMERIC_PACKAGES = ("torch", "numpy")
 """Packages whose version can change a run's numbers; they are part of the code fingerprint."""
 
 CORE = tuple(
-    ROOT / "benchmark" / name
-    for name in ("arms.py", "metrics.py", "protocol.py", "rows.py", "seeding.py", "trainer.py")
-) + (ROOT / "methods" / "base.py", ROOT / "methods" / "layers.py", ROOT / "datasets_registry" / "schema.py")
+    ROOT / name
+    for name in (
+        "benchmark/arms.py",
+        "benchmark/metrics.py",
+        "benchmark/protocol.py",
+        "benchmark/rows.py",
+        "benchmark/seeding.py",
+        "benchmark/trainer.py",
+        "methods/base.py",
+        "methods/layers.py",
+        "datasets_registry/schema.py",
+    )
+)
 """Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
 
 

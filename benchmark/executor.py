@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmark.errors import BenchmarkError, UsageError
+from benchmark.locks import HEARTBEAT_SECONDS, Lock
 from benchmark.plan import Plan, Run
 from benchmark.records import DamagedRecord, Key, Record, read_record, run_id, write_record
 from benchmark.runner import Job, log_tail, run, run_in_child
@@ -76,7 +77,9 @@ class _Child:
     pipe: Connection
     started: float
     signals: list[tuple[float, int]]
+    lock: Lock
     over_limit: bool = False
+    beaten: float = 0.0
 
 
 def existing_record(run: Run, out: Path, warn: Callable[[str], None]) -> Record | None:
@@ -122,7 +125,9 @@ def execute_plan(
     summary = Summary()
     done: dict[str, Record] = {}
     waiting: list[Run] = []
+    versions: dict[str, tuple[int, int] | None] = {}
     for item in plan.runs:
+        versions[item.id] = _version(item, options.out)
         record = existing_record(item, options.out, warn)
         if record is not None and keeps(options.mode, record, stale):
             done[item.id] = record
@@ -149,21 +154,35 @@ def execute_plan(
             for item in _ready(waiting, done):
                 if len(children) >= options.jobs:
                     break
-                waiting.remove(item)
                 parent = done.get(run_id(item.parent)) if item.parent else None
                 if parent is not None and parent.status != "ok":
+                    waiting.remove(item)
                     finish(item, _skipped(item, options.out, parent))
                     continue
                 check_space(options.out)
+                lock = Lock.acquire(item.directory(options.out))
+                if lock is None:  # another runner is at it: take the next one, and its record when it is there
+                    continue
+                waiting.remove(item)
+                written = _version(item, options.out) != versions.get(item.id)
+                record = existing_record(item, options.out, warn) if written else None
+                if record is not None and keeps("fill", record, stale):
+                    lock.release()
+                    finish(item, record)
+                    continue
                 watcher.started(item)
                 job = _job(item, plan, options)
                 if options.debug:
                     finish(item, _debug(job, item, watcher))
+                    lock.release()
                 else:
-                    children.append(_start(context, item, job, plan.suite.limits.seconds))
+                    children.append(_start(context, item, job, plan.suite.limits.seconds, lock))
+            if not children:
+                time.sleep(0.2 if waiting else 0.0)
             for child in _poll(children, watcher):
                 children.remove(child)
                 record = _collect(child, options.out)
+                child.lock.release()
                 finish(child.run, record)
                 if options.fail_fast and record.status != "ok":
                     raise BenchmarkError(f"{child.run.label} ended with status '{record.status}': {record.reason}")
@@ -173,6 +192,7 @@ def execute_plan(
         for child in children:
             _kill(child.process, signal.SIGKILL)
             child.process.join()
+            child.lock.release()
     summary.records = [done[item.id] for item in plan.runs if item.id in done]
     return summary
 
@@ -197,6 +217,15 @@ def check_space(out: Path) -> None:
             f"Only {free >> 20} MiB are free under {out}; stopped before work is lost. "
             "Free some space and start the same command again: it goes on where it stopped."
         )
+
+
+def _version(item: Run, out: Path) -> tuple[int, int] | None:
+    """Tells a record from one that another runner put in its place later."""
+    try:
+        entry = (item.directory(out) / "record.json").stat()
+    except OSError:
+        return None
+    return entry.st_ino, entry.st_mtime_ns
 
 
 def _ready(waiting: list[Run], done: dict[str, Record]) -> list[Run]:
@@ -238,7 +267,9 @@ def _weights(parent: Key, out: Path) -> Path:
     return Run(parent).directory(out) / "weights.pt"
 
 
-def _start(context: multiprocessing.context.BaseContext, item: Run, job: Job, seconds: float | None) -> _Child:
+def _start(
+    context: multiprocessing.context.BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock
+) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
     # A result of an earlier attempt must not be mistaken for this one's.
@@ -248,7 +279,7 @@ def _start(context: multiprocessing.context.BaseContext, item: Run, job: Job, se
     now = time.monotonic()
     stages = ((0.0, signal.SIGINT), (ASK_SECONDS, signal.SIGTERM), (ASK_SECONDS + INSIST_SECONDS, signal.SIGKILL))
     signals = [(now + seconds + delay, number) for delay, number in stages] if seconds else []
-    return _Child(item, process, receiver, now, signals)
+    return _Child(item, process, receiver, now, signals, lock)
 
 
 def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
@@ -266,6 +297,9 @@ def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
                 child.pipe.close()
     now = time.monotonic()
     for child in children:
+        if now - child.beaten >= HEARTBEAT_SECONDS:
+            child.lock.beat()
+            child.beaten = now
         while child.signals and child.signals[0][0] <= now:
             child.over_limit = True
             _kill(child.process, child.signals.pop(0)[1])

@@ -34,9 +34,7 @@ def list_methods() -> list[dict[str, Any]]:
 
 def list_datasets(data_dir: Path | None) -> list[dict[str, Any]]:
     """Name, tasks, size, licence and availability of every dataset."""
-    from datasets_registry.base import availability
-
-    from datasets_registry import DATASETS
+    from datasets_registry import DATASETS, availability
 
     rows = []
     for name in DATASETS:

@@ -1,4 +1,4 @@
-"""Instruments: parameter counts, floating-point operations, memory. A measuring instrument may fail; the run may not."""
+"""Instruments: parameter counts, floating-point operations, memory. An instrument may fail; the run may not."""
 
 from __future__ import annotations
 

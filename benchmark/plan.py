@@ -148,9 +148,9 @@ def partition(dataset: Dataset, new_tasks: Sequence[str] | None) -> tuple[list[s
 
 
 def _dataset(name: str) -> Dataset:
-    from datasets_registry.base import describe
+    from datasets_registry import find
 
-    return describe(name)
+    return find(name)
 
 
 def _entries(suite: Suite, dataset: str) -> list[_Entry]:

@@ -31,7 +31,7 @@ from methods import METHODS
 from methods.base import Batch, MultiTaskModel, Progress
 
 if TYPE_CHECKING:
-    from datasets_registry.base import EncodedDataset
+    from datasets_registry.store import EncodedDataset
 
 PREDICT_ROWS = 4096
 FLOP_ROWS = 64

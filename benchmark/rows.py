@@ -18,7 +18,7 @@ from torch import Tensor
 from methods.base import Batch
 
 if TYPE_CHECKING:
-    from datasets_registry.base import Split
+    from datasets_registry.store import Split
 
 BLOCK_ROWS = 1 << 15
 IN_MEMORY_BYTES = 4 << 30

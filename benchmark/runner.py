@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets_registry.base import prepare
 
 from benchmark import environment, meters
 from benchmark.arms import ARMS
@@ -28,7 +27,7 @@ from benchmark.protocol import InvariantBroken, Outcome, execute
 from benchmark.records import Epoch, Key, Provenance, Record, run_directory, run_id, write_atomically, write_record
 from benchmark.registry import where
 from benchmark.trainer import Budget, TrainingDiverged
-from datasets_registry import DATASETS
+from datasets_registry import DATASETS, prepare
 from methods import METHODS
 
 LOG_TAIL_LINES = 20

@@ -70,7 +70,7 @@ class Suite(_Table):
         """The budget of all runs on one dataset, resolved."""
         base = dataset.partition("@")[0]
         changes = {**self.dataset_budget.get(base, {}), **self.dataset_budget.get(dataset, {})}
-        return BudgetTable(**{**self.budget.model_dump(), **changes}).model_dump()
+        return BudgetTable(**{**self.budget.model_dump(), **changes}).model_dump(exclude_none=True)
 
 
 def suite_names() -> list[str]:
