@@ -107,6 +107,15 @@ def random_weights(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.M
     return model
 
 
+def train_mode(model: MultiTaskModel) -> None:
+    """As the harness does: whatever is frozen stays in evaluation mode."""
+    model.train(all(parameter.requires_grad for parameter in model.parameters()))
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and all(parameter.requires_grad for parameter in own):
+            module.train()
+
+
 def fit(model: MultiTaskModel, rows: ToyRows, epochs: int = 5, size: int = 64, rate: float = 0.01) -> list[float]:
     """Train everything that requires a gradient; returns the mean loss of each epoch."""
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
@@ -114,7 +123,7 @@ def fit(model: MultiTaskModel, rows: ToyRows, epochs: int = 5, size: int = 64, r
     model.start_training(rows, torch.Generator().manual_seed(3))
     means = []
     for epoch in range(1, epochs + 1):
-        model.train()
+        train_mode(model)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(epoch))
         losses = []
         for step, index in enumerate(order.split(size)):
