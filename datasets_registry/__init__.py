@@ -1,4 +1,8 @@
-"""The datasets: one file each, found by walking this package. Importing it is cheap (no torch, no pandas)."""
+"""The datasets: one file each, found by walking this package. Importing it is cheap (no torch, no pandas, no numpy).
+
+``prepare(name)`` goes from raw files to memory-mapped arrays and returns an `EncodedDataset`; ``availability(name)``
+says, without touching the network, whether the data is at hand.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +17,30 @@ DATASETS: Registry[Dataset] = Registry(
     "dataset",
     package="datasets_registry",
     entry_points="mptbench.datasets",
-    helpers=frozenset({"base", "schema", "sources", "encode"}),
+    helpers=frozenset(
+        {
+            "ali_ccp_raw",
+            "archives",
+            "base",
+            "cards",
+            "checks",
+            "conformance",
+            "delimited",
+            "download",
+            "encode",
+            "own",
+            "pipeline",
+            "places",
+            "profiles",
+            "schema",
+            "sources",
+            "splits",
+            "store",
+            "vocabulary",
+        }
+    ),
 )
+
+from datasets_registry.pipeline import availability, fetch, find, prepare, validate  # noqa: E402  (needs DATASETS)
+
+__all__ = ["DATASETS", "availability", "fetch", "find", "prepare", "validate"]

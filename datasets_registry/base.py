@@ -1,0 +1,164 @@
+"""What a dataset file declares. Standard library only: listing datasets imports every dataset file.
+
+A dataset is an instance of a subclass of `Dataset`: the fields describe it, `read` turns its raw files into chunks of
+columns. Everything else (fetching, splitting, vocabularies, scalers, checks, arrays, fingerprints) is done by the
+registry, the same way for all.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UsageError
+from datasets_registry import DATASETS
+from datasets_registry.schema import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHUNK_ROWS = 262_144
+UNDEFINED = 255  # the uint8 label of a row on which a binary task is not defined
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input column.
+
+    ``kind`` is "categorical" or "numeric". Categorical: values that occur fewer than ``min_count`` times in the
+    training rows share one code; ``length`` > 1 keeps that many values of a multi-valued field; ``reserved`` is 2
+    (code 0 missing, code 1 rare or unseen), 1 (code 0 for all three) or 0 (the same, but code 0 counts as a value of
+    the data, as the papers on Ali-CCP count it; integer 0 is missing, too). Numeric: ``scale`` is "minmax" (to [0, 1] by
+    the training rows) or "none"; ``log`` takes log(1 + x) first; missing values become 0 after scaling.
+    """
+
+    name: str
+    kind: str = "categorical"
+    min_count: int = 1
+    length: int = 1
+    reserved: int = 2
+    scale: str = "minmax"
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("categorical", "numeric"):
+            raise UsageError(f"feature '{self.name}': kind must be 'categorical' or 'numeric', not {self.kind!r}.")
+        if self.scale not in ("minmax", "none"):
+            raise UsageError(f"feature '{self.name}': scale must be 'minmax' or 'none', not {self.scale!r}.")
+
+
+@dataclass
+class Chunk:
+    """Some consecutive raw rows, as columns of equal length n.
+
+    ``features``: by feature name; categorical as a pyarrow dictionary or integer array (or an integer numpy array),
+    null meaning missing, a pyarrow list array if multi-valued; numeric as float64 with NaN meaning missing.
+    ``labels``: by task name; uint8 0/1/255 (255: not defined on this row) or float32 with NaN for regression.
+    ``part``: which official part the rows come from (0 train, 1 validation, 2 test).
+    ``keys``: columns that splits and profiles need: "time" (any integer that grows with time), "group" (user id).
+    ``truth``: by task name, the true probability float64; generated data only.
+    """
+
+    features: Mapping[str, Any]
+    labels: Mapping[str, np.ndarray]
+    part: int = 0
+    keys: Mapping[str, np.ndarray] = field(default_factory=dict)
+    truth: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Description of a dataset. Subclasses define `read`; instances are registered with `register_dataset`.
+
+    ``tasks`` are all labels on offer, ``old_tasks`` / ``new_tasks`` the default partition. ``split`` is the default
+    rule out of ``splits`` (see datasets_registry.splits). ``manifest`` names manifests/<manifest>.toml, the raw files
+    and where they come from; None for generated data. ``variants`` are words after ``@`` with their meaning, applied
+    by `vary`. ``defects`` are known faults of the data, for its card. ``size`` is one phrase for listings. ``allow_leaks`` are
+    features that may predict a label almost alone. ``stream`` is the name under which the split is drawn, by default
+    the dataset's own (members of a family that share rows share it). ``complete_rows`` is
+    the number of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that
+    `read` leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows
+    with the feature's rarest training value, else 1.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[Task, ...]
+    old_tasks: tuple[str, ...]
+    new_tasks: tuple[str, ...]
+    features: tuple[Feature, ...]
+    licence: str = ""
+    citation: str = ""
+    home_page: str = ""
+    size: str = ""
+    manifest: str | None = None
+    split: str = "official"
+    splits: tuple[str, ...] = ("official",)
+    variants: Mapping[str, str] = field(default_factory=dict)
+    defects: tuple[str, ...] = ()
+    notes: str = ""
+    allow_leaks: tuple[str, ...] = ()
+    stream: str = ""
+    complete_rows: int | None = None
+    rarest: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [task.name for task in self.tasks]
+        unknown = [name for name in (*self.old_tasks, *self.new_tasks) if name not in names]
+        if unknown:
+            raise UsageError(f"dataset '{self.name}': old_tasks/new_tasks name no task: {', '.join(unknown)}.")
+        features = [feature.name for feature in self.features]
+        twice = sorted({name for name in features if features.count(name) > 1})
+        if twice:
+            raise UsageError(f"dataset '{self.name}': features declared twice: {', '.join(twice)}.")
+        both = sorted(task.name for task in self.tasks if task.name in features and task.name not in task.excludes)
+        if both:
+            raise UsageError(f"dataset '{self.name}': a label is among the features: {', '.join(both)}.")
+        for task in self.tasks:
+            if task.space is not None and task.space not in names:
+                raise UsageError(f"dataset '{self.name}': task '{task.name}' has the unknown space '{task.space}'.")
+
+    @property
+    def base_name(self) -> str:
+        """The registered name, without the words after ``@``."""
+        return self.name.partition("@")[0]
+
+    @property
+    def split_stream(self) -> str:
+        """The word that names the split's random stream."""
+        return self.stream or self.base_name
+
+    def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        """Yield all rows in a fixed order that does not depend on ``chunk_rows``.
+
+        ``files`` maps the manifest's keys to verified local files. Raises DataError with file, line and column.
+        """
+        raise NotImplementedError
+
+    def configuration(self) -> str:
+        """Text of whatever else, beside features, tasks and split, changes what `read` yields; part of the cache key."""
+        return ""
+
+    def vary(self, word: str) -> Dataset | None:
+        """The dataset changed by one of ``variants``, or None if the word is none of them."""
+        return None
+
+    def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
+        """Yield (line, column, problem) for each bad row of one raw file, lines counted from 1."""
+        return iter(())
+
+    def recognises(self, directory: Path) -> Mapping[str, Path] | None:
+        """Raw files in a user's directory under other names or layouts than the manifest's; None if there are none."""
+        return None
+
+
+def register_dataset(dataset: Dataset) -> Dataset:
+    """Make a dataset known under its name; returns it. Raises UsageError if another file has the name."""
+    frame = sys._getframe(1)
+    file = inspect.getsourcefile(frame.f_code) or "<unknown>"
+    DATASETS.add(dataset.name, dataset, file)
+    return dataset

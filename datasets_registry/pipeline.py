@@ -1,0 +1,208 @@
+"""From a dataset's name to arrays: find, fetch, verify, encode once, open. Imports the heavy parts when needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import DataError, DataUnavailable
+from datasets_registry import places
+
+if TYPE_CHECKING:
+    from datasets_registry.base import Dataset
+    from datasets_registry.download import Report
+    from datasets_registry.profiles import Profile
+    from datasets_registry.sources import Manifest
+    from datasets_registry.store import EncodedDataset
+
+_CODE = ("ali_ccp_raw", "archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary")
+
+
+def find(name: str) -> Dataset:
+    """The description behind ``name`` or ``name@profile``. Raises UsageError with the nearest name."""
+    return _resolve(name)[0]
+
+
+def _resolve(name: str) -> tuple[Dataset, Profile]:
+    from datasets_registry import DATASETS
+    from datasets_registry.profiles import Profile, apply
+
+    base, at, words = name.partition("@")
+    dataset = DATASETS.get(base)
+    return apply(dataset, words) if at else (dataset, Profile())
+
+
+def prepare(
+    name: str | Dataset,
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    report: Report | None = None,
+    chunk_rows: int | None = None,
+    fetch: bool = True,
+) -> EncodedDataset:
+    """The dataset's arrays, encoded on the first call and opened from the cache afterwards.
+
+    ``name`` may carry a profile (``census_income@5pct``); a `Dataset` instance that is not registered works too.
+    ``data_dir`` (else MPTBENCH_DATA) is searched before the cache and the mirrors; ``cache_dir`` (else MPTBENCH_CACHE)
+    holds raw files and arrays. ``report(what, done, total or None)`` is called now and then. Raises DataUnavailable
+    when no source has the data, DataError for damaged or invalid data, UsageError for an unknown name or profile.
+    """
+    from datasets_registry.base import CHUNK_ROWS
+    from datasets_registry.profiles import Profile
+
+    dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
+    cache = places.cache_root(cache_dir)
+    files, sources = _files(dataset, places.data_root(data_dir), cache, report, fetch)
+    target = _directory(dataset, profile, sources, cache)
+    if not (target / "meta.json").is_file():
+        from datasets_registry.encode import encode
+
+        with places.locked(target):
+            if not (target / "meta.json").is_file():
+                if not files and dataset.manifest:
+                    files, _ = _files(dataset, places.data_root(data_dir), cache, report, fetch, need=True)
+                encode(
+                    dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows or CHUNK_ROWS, report=report
+                )
+    from datasets_registry.store import EncodedDataset
+
+    return EncodedDataset(dataset, profile, target)
+
+
+def availability(
+    name: str | Dataset, data_dir: str | Path | None = None, cache_dir: str | Path | None = None
+) -> tuple[str, str]:
+    """(state, sentence), cheaply and without network.
+
+    State: "generated", "cached" (encoded or raw files in the cache), "local" (in the user's directory, not verified
+    yet), "fetchable" (a mirror needs no login), "login" (the user has to download it; the sentence says how).
+    """
+    dataset = find(name) if isinstance(name, str) else name
+    if dataset.manifest is None:
+        return "generated", "generated on the fly, no download"
+    from datasets_registry.sources import candidates, complete, load_manifest
+
+    manifest = load_manifest(dataset.manifest)
+    cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
+    if data is not None and (complete(manifest, candidates(manifest, data)) or dataset.recognises(data)):
+        return "local", f"in {data}"
+    if any((cache / "encoded" / dataset.base_name).glob("*/meta.json")):
+        return "cached", f"encoded in {cache}"
+    own = cache / "raw" / manifest.name
+    if own.is_dir() and complete(manifest, candidates(manifest, own)):
+        return "cached", f"raw files in {own}"
+    if manifest.mirrors:
+        return "fetchable", f"python run_all.py fetch {dataset.base_name} ({len(manifest.mirrors)} mirrors)"
+    how = " ".join((manifest.instructions or f"Download by hand from {manifest.page}.").split())
+    return "login", how
+
+
+def fetch(
+    name: str | Dataset,
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    report: Report | None = None,
+) -> dict[str, Path]:
+    """Make the raw files local and verified; returns them by key (empty for generated data). Raises as `prepare`."""
+    dataset = find(name) if isinstance(name, str) else name
+    return _files(dataset, places.data_root(data_dir), places.cache_root(cache_dir), report, True, need=True)[0]
+
+
+def validate(
+    name: str | Dataset,
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    limit: int = 20,
+) -> list[str]:
+    """Check every row of the raw files at hand; returns the problems (at most ``limit`` per file), empty if none.
+
+    Each problem is one sentence that begins with the file, the line (from 1) and the column where they are known.
+    Unlike `prepare` it looks into files whose checksum is wrong as well, to say what is wrong in them. Raises
+    DataUnavailable if no raw file is at hand.
+    """
+    from datasets_registry.sources import candidates, check, load_manifest
+
+    dataset = find(name) if isinstance(name, str) else name
+    if dataset.manifest is None:
+        return []
+    manifest = load_manifest(dataset.manifest)
+    cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
+    own = cache / "raw" / manifest.name
+    places_to_look = [place for place in (data, own) if place is not None and place.is_dir()]
+    for place in places_to_look:
+        found = {key: paths[0] for key, paths in candidates(manifest, place).items() if paths}
+        found = found or dict(dataset.recognises(place) or {})
+        if found:
+            break
+    else:
+        raise DataUnavailable(f"No raw file of '{dataset.name}' is at hand; python run_all.py fetch {dataset.base_name}")
+    problems = []
+    for key, raw in manifest.files.items():
+        if key not in found:
+            if not raw.optional:
+                problems.append(f"{place}: {raw.names[0]} is missing; python run_all.py fetch {dataset.base_name}")
+            continue
+        wrong = check(found[key], raw, cache)
+        if wrong:
+            problems.append(f"{wrong} Delete it and type: python run_all.py fetch {dataset.base_name}")
+        problems += _rows(dataset, key, found[key], limit)
+    return problems
+
+
+def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
+    from datasets_registry.archives import DAMAGE
+
+    problems = []
+    try:
+        for line, column, problem in dataset.check_file(key, path):
+            if len(problems) == limit:
+                problems.append(f"{path}: more than {limit} bad rows, the rest is not listed.")
+                break
+            problems.append(f"{path}, line {line}, column {column}: {problem}" if column else f"{path}, line {line}: {problem}")
+    except (DataError, *DAMAGE) as error:
+        problems.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
+    return problems
+
+
+def _files(
+    dataset: Dataset, data: Path | None, cache: Path, report: Report | None, fetch: bool, need: bool = False
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Raw files by key and their content's sha256. With published checksums and arrays in the cache, no file is needed."""
+    if dataset.manifest is None:
+        return {}, {}
+    from datasets_registry import sources
+
+    manifest = sources.load_manifest(dataset.manifest)
+    published = {key: raw.sha256 for key, raw in manifest.files.items() if raw.sha256}
+    if not need and len(published) == len(manifest.files):
+        return {}, published  # the content is decided already; who needs the files asks for them
+    other = dataset.recognises(data) if data is not None else None
+    files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
+    return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}
+
+
+def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cache: Path) -> Path:
+    """Where the arrays of this content, code and configuration lie. Label-share profiles share their base's arrays."""
+    from dataclasses import replace
+
+    rows = replace(profile, new_labels=1.0)
+    declared = [repr(dataset.features), repr(dataset.tasks), dataset.split, dict(dataset.rarest), dataset.configuration()]
+    text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])
+    return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def code_fingerprint(dataset: Dataset) -> str:
+    """Hash of the source text that turns raw files into arrays: the encoder's modules and the dataset's own file."""
+    import inspect
+
+    here = Path(__file__).parent
+    paths = [here / f"{module}.py" for module in _CODE] + [Path(inspect.getfile(type(dataset)))]
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()

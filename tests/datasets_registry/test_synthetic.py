@@ -1,0 +1,44 @@
+"""The generator keeps its promises: known relatedness, known best AUC, rows that do not move."""
+
+import numpy as np
+import pytest
+
+from datasets_registry import prepare
+from datasets_registry.checks import auc
+from datasets_registry.synthetic import RELATIONS, bayes_auc, synthetic
+
+
+def test_bayes_auc_is_the_mean_auc_over_drawn_labels():
+    rng = np.random.default_rng(0)
+    p = rng.choice([0.1, 0.3, 0.3, 0.8], 400)
+    drawn = [auc(p, (rng.random(len(p)) < p).astype(np.uint8)) for _ in range(2000)]
+    assert bayes_auc(p) == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 2000**0.5 + 1e-4)
+
+
+def test_measured_auc_of_the_truth_lies_around_bayes_auc():
+    data = prepare(synthetic(rows=60_000))
+    for task in data.tasks:
+        p, y = data.true_probability("train", task), data.labels("train", task)
+        assert auc(p, y) == pytest.approx(bayes_auc(p), abs=0.01)
+        assert y.mean() == pytest.approx({"click": 0.3, "like": 0.1, "share": 0.2}[task], abs=0.015)
+
+
+def test_relations_differ_in_the_new_task_only():
+    made = {name: prepare(f"synthetic_{name}") for name in RELATIONS}
+    first = made["identical"]
+    schema = first.schema(first.tasks)
+    for data in made.values():
+        for which in ("train", "valid", "test"):
+            assert np.array_equal(data.split(which, schema).categorical(), first.split(which, schema).categorical())
+            assert np.array_equal(data.labels(which, "click"), first.labels(which, "click"))
+    rank = {
+        name: np.corrcoef(*[d.true_probability("train", t).argsort().argsort() for t in ("click", "share")])[0, 1]
+        for name, d in made.items()
+    }
+    assert rank["identical"] > 0.99 > rank["related"] > 0.6 > rank["unrelated"] > -0.3 > rank["opposed"]
+
+
+def test_more_rows_begin_with_the_rows_of_fewer():
+    few, many = (next(synthetic(rows=rows).read({}, 1)) for rows in (100, 5000))
+    assert np.array_equal(few.features["c0"], many.features["c0"][:100])
+    assert np.array_equal(few.labels["share"], many.labels["share"][:100])
