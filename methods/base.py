@@ -109,8 +109,8 @@ class MultiTaskModel(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Logits [B] (or values, for regression) by task name.
 
-        In training mode further entries for ``loss`` are allowed under keys that are no task's name, and tasks that
-        have no labels in the batch may be left out.
+        Further entries for ``loss`` are allowed under keys that are no task's name. In training mode tasks that have
+        no labels in the batch may be left out.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
 

@@ -8,6 +8,7 @@ module's own (see MultiTaskModel).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import UsageError
-from datasets_registry.schema import Schema
+from datasets_registry.schema import Schema, Task
 from methods.base import Batch
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "decayed_parameters",
     "default_roles",
     "mix",
+    "predecessors",
     "reverse_gradient",
 ]
 
@@ -168,6 +170,17 @@ class _ReverseGradient(torch.autograd.Function):
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
     """Identity whose gradient is multiplied by ``-strength`` (Ganin and Lempitsky, ICML 2015)."""
     return _ReverseGradient.apply(x, strength)
+
+
+def predecessors(tasks: Iterable[Task], funnel: Sequence[str] = ()) -> dict[str, str | None]:
+    """The task that comes right before each one in a funnel: the one it is a space of, or its left neighbour in
+    ``funnel``, where names of tasks that are not present are passed over."""
+    before = {task.name: task.space for task in tasks}
+    before = {name: space if space in before else None for name, space in before.items()}
+    present = [name for name in funnel if name in before]
+    for earlier, later in pairwise(present):
+        before[later] = before[later] or earlier
+    return before
 
 
 def decayed_parameters(model: nn.Module, l2_embedding: float, l2_dnn: float) -> list[tuple[nn.Parameter, float]]:
