@@ -133,24 +133,24 @@ def validate(
     manifest = load_manifest(dataset.manifest)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
     own = cache / "raw" / manifest.name
-    places_to_look = [place for place in (data, own) if place is not None and place.is_dir()]
-    for place in places_to_look:
-        found = {key: paths[0] for key, paths in candidates(manifest, place).items() if paths}
-        found = found or dict(dataset.recognises(place) or {})
+    for place in (data, own):
+        if place is None or not place.is_dir():
+            continue
+        other = dataset.recognises(place)
+        found = other or {key: paths[0] for key, paths in candidates(manifest, place).items() if paths}
         if found:
             break
     else:
         raise DataUnavailable(f"No raw file of '{dataset.name}' is at hand; python run_all.py fetch {dataset.base_name}")
     problems = []
     for key, raw in manifest.files.items():
-        if key not in found:
-            if not raw.optional:
-                problems.append(f"{place}: {raw.names[0]} is missing; python run_all.py fetch {dataset.base_name}")
-            continue
-        wrong = check(found[key], raw, cache)
+        if key not in found and not raw.optional and not other:
+            problems.append(f"{place}: {raw.names[0]} is missing; python run_all.py fetch {dataset.base_name}")
+    for key, path in found.items():
+        wrong = check(path, manifest.files[key], cache) if key in manifest.files else None
         if wrong:
             problems.append(f"{wrong} Delete it and type: python run_all.py fetch {dataset.base_name}")
-        problems += _rows(dataset, key, found[key], limit)
+        problems += _rows(dataset, key, path, limit)
     return problems
 
 
