@@ -151,6 +151,10 @@ class Dataset:
         """Yield (line, column, problem) for each bad row of one raw file, lines counted from 1."""
         return iter(())
 
+    def local_files(self) -> Mapping[str, Path] | None:
+        """Raw files that the description itself points to (a user's own data); None if they come by the manifest."""
+        return None
+
     def recognises(self, directory: Path) -> Mapping[str, Path] | None:
         """Raw files in a user's directory under other names or layouts than the manifest's; None if there are none."""
         return None

@@ -81,6 +81,8 @@ def availability(
     yet), "fetchable" (a mirror needs no login), "login" (the user has to download it; the sentence says how).
     """
     dataset = find(name) if isinstance(name, str) else name
+    if dataset.local_files() is not None:
+        return "local", f"own files: {', '.join(str(path) for path in dataset.local_files().values())}"
     if dataset.manifest is None:
         return "generated", "generated on the fly, no download"
     from datasets_registry.sources import candidates, complete, load_manifest
@@ -128,6 +130,9 @@ def validate(
     from datasets_registry.sources import candidates, check, load_manifest
 
     dataset = find(name) if isinstance(name, str) else name
+    own_files = dataset.local_files()
+    if own_files is not None:
+        return [problem for key, path in own_files.items() for problem in _rows(dataset, key, path, limit)]
     if dataset.manifest is None:
         return []
     manifest = load_manifest(dataset.manifest)
@@ -173,6 +178,11 @@ def _files(
     dataset: Dataset, data: Path | None, cache: Path, report: Report | None, fetch: bool, need: bool = False
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Raw files by key and their content's sha256. With published checksums and arrays in the cache, no file is needed."""
+    own = dataset.local_files()
+    if own is not None:
+        from datasets_registry import sources
+
+        return dict(own), {key: sources.fingerprint(path, cache)[0] for key, path in sorted(own.items())}
     if dataset.manifest is None:
         return {}, {}
     from datasets_registry import sources

@@ -65,8 +65,11 @@ class Manifest:
 
 
 def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
-    """Read manifests/<name>.toml. Raises DataError if it is not what the module's docstring says."""
-    path = directory / f"{name}.toml"
+    """Read manifests/<name>.toml, or ``name`` itself if it is the path of a .toml file outside the package.
+
+    Raises DataError if it is not what the module's docstring says.
+    """
+    path = Path(name) if name.endswith(".toml") else directory / f"{name}.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         files = {
@@ -76,7 +79,7 @@ def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
             for key, entry in content.pop("files").items()
         }
         known = {key: content.pop(key) for key in ("page", "licence", "login", "instructions") if key in content}
-        return Manifest(name, files, tuple(content.pop("mirrors", ())), extra=content, **known)
+        return Manifest(path.stem, files, tuple(content.pop("mirrors", ())), extra=content, **known)
     except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path}: no valid manifest: {error!r}") from error
 

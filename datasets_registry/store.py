@@ -80,7 +80,9 @@ class EncodedDataset:
         from dataclasses import replace
 
         hidden = self._hidden < 1 and task.name in self.new_tasks
-        return replace(task, partial=True) if hidden or task.space is not None else task
+        tallies = self.meta["base_rates"].get(task.name, {})
+        gaps = any(tally["defined"] < self.rows(which) for which, tally in tallies.items())
+        return replace(task, partial=True) if hidden or gaps or task.space is not None else task
 
     def rows(self, which: str) -> int:
         """Number of rows of a split."""
