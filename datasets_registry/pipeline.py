@@ -55,7 +55,20 @@ def prepare(
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     cache = places.cache_root(cache_dir)
-    files, sources = _files(dataset, places.data_root(data_dir), cache, report, fetch)
+    with places.explained(cache):
+        return _prepare(dataset, profile, places.data_root(data_dir), cache, report, chunk_rows or CHUNK_ROWS, fetch)
+
+
+def _prepare(
+    dataset: Dataset,
+    profile: Profile,
+    data: Path | None,
+    cache: Path,
+    report: Report | None,
+    chunk_rows: int,
+    fetch: bool,
+) -> EncodedDataset:
+    files, sources = _files(dataset, data, cache, report, fetch)
     target = _directory(dataset, profile, sources, cache)
     if not (target / "meta.json").is_file():
         from datasets_registry.encode import encode
@@ -63,10 +76,8 @@ def prepare(
         with places.locked(target):
             if not (target / "meta.json").is_file():
                 if not files and dataset.manifest:
-                    files, _ = _files(dataset, places.data_root(data_dir), cache, report, fetch, need=True)
-                encode(
-                    dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows or CHUNK_ROWS, report=report
-                )
+                    files, _ = _files(dataset, data, cache, report, fetch, need=True)
+                encode(dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows, report=report)
     from datasets_registry.store import EncodedDataset
 
     return EncodedDataset(dataset, profile, target)
@@ -80,7 +91,9 @@ def availability(
     State: "generated", "cached" (encoded or raw files in the cache), "local" (in the user's directory, not verified
     yet), "fetchable" (a mirror needs no login), "login" (the user has to download it; the sentence says how).
     """
-    dataset = find(name) if isinstance(name, str) else name
+    from datasets_registry.profiles import Profile
+
+    dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     if dataset.local_files() is not None:
         return "local", f"own files: {', '.join(str(path) for path in dataset.local_files().values())}"
     if dataset.manifest is None:
@@ -91,7 +104,8 @@ def availability(
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
     if data is not None and (complete(manifest, candidates(manifest, data)) or dataset.recognises(data)):
         return "local", f"in {data}"
-    if any((cache / "encoded" / dataset.base_name).glob("*/meta.json")):
+    published = _published(manifest)
+    if published and (_directory(dataset, profile, published, cache) / "meta.json").is_file():
         return "cached", f"encoded in {cache}"
     own = cache / "raw" / manifest.name
     if own.is_dir() and complete(manifest, candidates(manifest, own)):
@@ -111,7 +125,9 @@ def fetch(
 ) -> dict[str, Path]:
     """Make the raw files local and verified; returns them by key (empty for generated data). Raises as `prepare`."""
     dataset = find(name) if isinstance(name, str) else name
-    return _files(dataset, places.data_root(data_dir), places.cache_root(cache_dir), report, True, need=True)[0]
+    cache = places.cache_root(cache_dir)
+    with places.explained(cache):
+        return _files(dataset, places.data_root(data_dir), cache, report, True, need=True)[0]
 
 
 def validate(
@@ -188,12 +204,18 @@ def _files(
     from datasets_registry import sources
 
     manifest = sources.load_manifest(dataset.manifest)
-    published = {key: raw.sha256 for key, raw in manifest.files.items() if raw.sha256}
-    if not need and len(published) == len(manifest.files):
+    published = _published(manifest)
+    if not need and published:
         return {}, published  # the content is decided already; who needs the files asks for them
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
     return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}
+
+
+def _published(manifest: Manifest) -> dict[str, str]:
+    """sha256 by key where every raw file has a published one, else empty."""
+    sums = {key: raw.sha256 for key, raw in manifest.files.items() if raw.sha256}
+    return sums if len(sums) == len(manifest.files) else {}
 
 
 def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cache: Path) -> Path:

