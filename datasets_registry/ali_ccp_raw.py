@@ -105,7 +105,11 @@ def check(path: Path, skeleton: bool) -> Iterator[tuple[int, str, str]]:
                     continue
                 for feature in match[1].split(b"\x01"):
                     if not _FEATURE.fullmatch(feature):
-                        yield line, "feature_list", f"{feature.decode('utf-8', 'replace')[:40]!r} is no field, id, value"
+                        yield (
+                            line,
+                            "feature_list",
+                            f"{feature.decode('utf-8', 'replace')[:40]!r} is no field, id, value",
+                        )
                         break
     except DAMAGE as error:
         raise DataError(f"{path}, after line {line}: damaged or cut off ({error}).") from error

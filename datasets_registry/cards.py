@@ -33,7 +33,12 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
         "variants": "; ".join(f"`@{word}`: {text}" for word, text in dataset.variants.items()),
     }
     lines += ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items() if text), ""]
-    lines += ["## Tasks", "", "| task | label 1 means | default | defined on | removes from the inputs |", "|---|---|---|---|---|"]
+    lines += [
+        "## Tasks",
+        "",
+        "| task | label 1 means | default | defined on | removes from the inputs |",
+        "|---|---|---|---|---|",
+    ]
     for task in dataset.tasks:
         role = "old" if task.name in dataset.old_tasks else "new" if task.name in dataset.new_tasks else "on offer"
         space = f"`{task.space}` = 1" if task.space else "all rows"
@@ -63,7 +68,11 @@ def _source(dataset: Dataset) -> str:
     manifest = load_manifest(dataset.manifest)
     names = ", ".join(f"`{raw.names[0]}`" for raw in manifest.files.values())
     mirrors = "; then ".join(mirror["title"] for mirror in manifest.mirrors)
-    checked = "checked by sha256" if all(raw.sha256 for raw in manifest.files.values()) else "no published sha256 of all files"
+    checked = (
+        "checked by sha256"
+        if all(raw.sha256 for raw in manifest.files.values())
+        else "no published sha256 of all files"
+    )
     where = f"fetched from: {mirrors}" if mirrors else "by hand, login needed" if manifest.login else "by hand"
     return f"{names}; {where} ({checked})"
 
@@ -111,7 +120,9 @@ def write_cards(directory: Path, data_dir: str | Path | None = None, cache_dir: 
     index += ["| name | what | old tasks | new task |", "|---|---|---|---|"]
     for name in DATASETS:
         d = find(name)
-        index.append(f"| [{name}]({name}.md) | {d.title}: {d.size} | {', '.join(d.old_tasks)} | {', '.join(d.new_tasks)} |")
+        index.append(
+            f"| [{name}]({name}.md) | {d.title}: {d.size} | {', '.join(d.old_tasks)} | {', '.join(d.new_tasks)} |"
+        )
     (directory / "README.md").write_text("\n".join(index) + "\n", encoding="utf-8")
     return written
 

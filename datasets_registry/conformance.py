@@ -78,7 +78,9 @@ def _run(
         return
     yield Finding("prepares", True)
     same = first.fingerprint == second.fingerprint
-    yield Finding("chunks", same, "" if same else "the arrays change with the chunk size: read must keep one fixed order")
+    yield Finding(
+        "chunks", same, "" if same else "the arrays change with the chunk size: read must keep one fixed order"
+    )
     started = time.perf_counter()
     prepare(name, data_dir=data_dir, cache_dir=_beside(scratch / "b", raw))
     seconds = time.perf_counter() - started
@@ -87,7 +89,9 @@ def _run(
     yield from _arrays(second)
     for warning in second.warnings:
         yield Finding("data", False, warning, warning=True)
-    problems = validate(dataset, data_dir=data_dir, cache_dir=cache_dir) if dataset.manifest or dataset.local_files() else []
+    problems = (
+        validate(dataset, data_dir=data_dir, cache_dir=cache_dir) if dataset.manifest or dataset.local_files() else []
+    )
     yield Finding("raw rows", not problems, " ".join(problems[:3]))
 
 
@@ -226,7 +230,7 @@ names = ["{name}.csv"]
 def new_dataset(name: str, directory: str | Path) -> tuple[Path, Path]:
     """Write ``directory``/<name>.py and its manifest <name>.toml, ready to run on a file <name>.csv; returns both.
 
-    In the package's own directory the manifest goes to manifests/. Raises UsageError for a bad name or if a file exists.
+    In the package's own directory the manifest goes to manifests/. Raises UsageError for a bad name or a taken one.
     """
     directory = Path(directory)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -242,5 +246,3 @@ def new_dataset(name: str, directory: str | Path) -> tuple[Path, Path]:
     code.write_text(SKELETON.format(name=name, title=title, cls=title.replace(" ", ""), manifest=reference))
     manifest.write_text(MANIFEST.format(name=name, title=title))
     return code, manifest
-
-

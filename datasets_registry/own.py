@@ -74,7 +74,9 @@ class OwnDataset(Dataset):
 
         columns = {name: Column(name, "skip") for name in self.ignore}
         columns |= {name: Column(name, "integer") for name in (self.time, self.group) if name}
-        columns |= {f.name: Column(f.name, "text" if f.kind == "categorical" else "number", empty=True) for f in self.features}
+        columns |= {
+            f.name: Column(f.name, "text" if f.kind == "categorical" else "number", empty=True) for f in self.features
+        }
         for task in self.tasks:
             bounds = (0, 1) if task.kind == "binary" else (None, None)
             columns[task.name] = Column(task.name, "number", low=bounds[0], high=bounds[1], empty=True)
@@ -106,7 +108,9 @@ class OwnDataset(Dataset):
 
         if feature.kind == "numeric":
             return _numbers(column, path, feature.name)
-        if pa.types.is_dictionary(column.type) and (feature.name in self.tags or not pa.types.is_string(column.type.value_type)):
+        if pa.types.is_dictionary(column.type) and (
+            feature.name in self.tags or not pa.types.is_string(column.type.value_type)
+        ):
             column = column.cast(column.type.value_type)
         if feature.name in self.tags:
             return column if pa.types.is_list(column.type) else pc.split_pattern(column, self.tags[feature.name])
@@ -133,7 +137,9 @@ def _parquet(dataset: OwnDataset, path: Path, chunk_rows: int) -> Iterator[Mappi
         extra = [name for name in file.schema_arrow.names if name not in names and name not in dataset.ignore]
         for what, found in (("missing", missing), ("unknown", extra)):
             if found:
-                raise DataError(f"{path}: {what} columns: {', '.join(found)}; correct the schema file or list under ignore.")
+                raise DataError(
+                    f"{path}: {what} columns: {', '.join(found)}; correct the schema file or list under ignore."
+                )
         for batch in file.iter_batches(chunk_rows, columns=names, use_threads=False):
             yield {name: batch[name] for name in names}
     except (pa.ArrowInvalid, OSError) as error:
@@ -161,7 +167,9 @@ def _integers(column: Any, path: Path, name: str) -> Any:
     try:
         return to_numpy(column.cast(pa.int64()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, DataError) as error:
-        raise DataError(f"{path}, column {name}: a time or group must be a whole number in every row ({error}).") from error
+        raise DataError(
+            f"{path}, column {name}: a time or group must be a whole number in every row ({error})."
+        ) from error
 
 
 def load_file(path: str | Path) -> list[str]:

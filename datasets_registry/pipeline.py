@@ -162,7 +162,9 @@ def validate(
         if found:
             break
     else:
-        raise DataUnavailable(f"No raw file of '{dataset.name}' is at hand; python run_all.py fetch {dataset.base_name}")
+        raise DataUnavailable(
+            f"No raw file of '{dataset.name}' is at hand; python run_all.py fetch {dataset.base_name}"
+        )
     problems = []
     for key, raw in manifest.files.items():
         if key not in found and not raw.optional and not other:
@@ -184,7 +186,9 @@ def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
             if len(problems) == limit:
                 problems.append(f"{path}: more than {limit} bad rows, the rest is not listed.")
                 break
-            problems.append(f"{path}, line {line}, column {column}: {problem}" if column else f"{path}, line {line}: {problem}")
+            problems.append(
+                f"{path}, line {line}, column {column}: {problem}" if column else f"{path}, line {line}: {problem}"
+            )
     except (DataError, *DAMAGE) as error:
         problems.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
     return problems
@@ -193,7 +197,7 @@ def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
 def _files(
     dataset: Dataset, data: Path | None, cache: Path, report: Report | None, fetch: bool, need: bool = False
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Raw files by key and their content's sha256. With published checksums and arrays in the cache, no file is needed."""
+    """Raw files by key and their content's sha256; where all sums are published, files only if they ``need`` be."""
     own = dataset.local_files()
     if own is not None:
         from datasets_registry import sources
@@ -223,7 +227,13 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
     from dataclasses import replace
 
     rows = replace(profile, new_labels=1.0)
-    declared = [repr(dataset.features), repr(dataset.tasks), dataset.split, dict(dataset.rarest), dataset.configuration()]
+    declared = [
+        repr(dataset.features),
+        repr(dataset.tasks),
+        dataset.split,
+        dict(dataset.rarest),
+        dataset.configuration(),
+    ]
     text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])
     return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

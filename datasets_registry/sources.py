@@ -189,9 +189,7 @@ def _cached_or_fetched(
     raise DataUnavailable(_advice(manifest, own, problems))
 
 
-def _verified(
-    manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]
-) -> dict[str, Path]:
+def _verified(manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]) -> dict[str, Path]:
     chosen = {}
     for key, paths in found.items():
         for path in paths:
@@ -236,7 +234,9 @@ def _from_mirror(
             archive = download(mirror["url"], own / _leaf(mirror["url"]), report)
         with _removing(archive):
             if mirror.get("md5") and _md5(archive) != mirror["md5"]:
-                raise DataError(f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies.")
+                raise DataError(
+                    f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies."
+                )
             for key, member in mirror["members"].items():
                 if report:
                     report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
@@ -313,5 +313,3 @@ def _has_pip() -> bool:
     from importlib.util import find_spec
 
     return find_spec("pip") is not None
-
-

@@ -34,7 +34,10 @@ def write(directory, rows, common_rows, which="train", seed=0, pool=100_000):
             n = min(100_000, rows - start)
             click = rng.random(n) < 0.045
             labels = np.where(click & (rng.random(n) < 0.01), 2, click).tolist()
-            which_list, owner = rng.integers(0, len(lists), n).tolist(), np.sort(rng.integers(0, common_rows, n)).tolist()
+            which_list, owner = (
+                rng.integers(0, len(lists), n).tolist(),
+                np.sort(rng.integers(0, common_rows, n)).tolist(),
+            )
             scenario = rng.choice(3, n, p=[0.386, 0.008, 0.606]).tolist()
             prefix = ("0,0", "1,0", "1,1")
             file.writelines(

@@ -60,7 +60,9 @@ def test_kuairand_joins_users_and_videos(kuairand, shared):
         active = {line.split(",")[0]: line.split(",")[1] for line in file}
     schema = data.schema(())
     names = [f.name for f in schema.categorical]
-    codes = data.split("train", schema).categorical(np.arange(50)) - np.repeat(schema.offsets, [f.length for f in schema.categorical])
+    codes = data.split("train", schema).categorical(np.arange(50)) - np.repeat(
+        schema.offsets, [f.length for f in schema.categorical]
+    )
     for row in codes:
         user = str(data.vocabularies["user_id"][row[names.index("user_id")] - 2])
         code = row[names.index("user_active_degree")]
@@ -79,7 +81,10 @@ def test_kuairand_splits_and_profiles_by_name(kuairand):
 def test_tenrec(tmp_path):
     head = "user_id,item_id,click,follow,like,share,video_category,watching_times,gender,age,hist_1"
     rng = np.random.default_rng(0)
-    rows = [f"{i % 9},{rng.integers(40)},{i % 2},0,{int(i % 5 == 0)},{int(i % 7 == 0)},{i % 3},{i},1,{i % 4},8" for i in range(400)]
+    rows = [
+        f"{i % 9},{rng.integers(40)},{i % 2},0,{int(i % 5 == 0)},{int(i % 7 == 0)},{i % 3},{i},1,{i % 4},8"
+        for i in range(400)
+    ]
     (tmp_path / "QB-video.csv").write_text("\n".join([head, *rows]) + "\n")
     data = prepare("tenrec_qb_video", data_dir=tmp_path)
     assert sum(data.meta["rows"].values()) == 400 and set(data.tasks) == {"click", "like", "share", "follow"}
@@ -94,8 +99,15 @@ def movielens_files(directory, layout):
     ratings = [(1 + i % 2, 1 + i // 2 % 2, 1 + i % 5, 880_000_000 + i) for i in range(40)]
     if layout == "recbole":
         names, mark = ("ml-100k.inter", "ml-100k.user", "ml-100k.item"), "\t"
-        heads = ["user_id:token\titem_id:token\trating:float\ttimestamp:float\n", "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n", "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"]  # fmt: skip
-        users, items = "1\t24\tM\twriter\t1\n2\t53\tF\tother\t2\n", "1\tToy Story\t1995\tAnimation Comedy\n2\tÉlisa\t1995\tDrama\n"
+        heads = [
+            "user_id:token\titem_id:token\trating:float\ttimestamp:float\n",
+            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n",
+            "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n",
+        ]
+        users, items = (
+            "1\t24\tM\twriter\t1\n2\t53\tF\tother\t2\n",
+            "1\tToy Story\t1995\tAnimation Comedy\n2\tÉlisa\t1995\tDrama\n",
+        )
     elif layout == "100k":
         names, mark, heads = ("u.data", "u.user", "u.item"), "\t", ["", "", ""]
         flags = {1: ("Animation", "Comedy"), 2: ("Drama",)}

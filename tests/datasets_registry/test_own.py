@@ -74,7 +74,10 @@ def test_parquet_gives_the_same_arrays_as_csv(shop):
     columns["country"] = [cell or None for cell in columns["country"]]
     pa.parquet.write_table(pa.table(columns), shop / "shop.parquet", row_group_size=50)
     (shop / "other.toml").write_text(SCHEMA.replace("shop.csv", "shop.parquet"))
-    by_csv, by_parquet = prepare(read_schema(shop / "shop.toml")), prepare(read_schema(shop / "other.toml"), chunk_rows=7)
+    by_csv, by_parquet = (
+        prepare(read_schema(shop / "shop.toml")),
+        prepare(read_schema(shop / "other.toml"), chunk_rows=7),
+    )
     assert by_csv.fingerprint == by_parquet.fingerprint
 
 
@@ -102,7 +105,7 @@ CASES = {
     "ragged": (lambda t: hostile(t, lambda x: "".join([*x[:4], "a,b\n", *x[4:]])), "line 5: 2 columns, expected 9"),
     "text": (lambda t: hostile(t, lambda x: "".join([*x[:2], "u1,,dear,a,1,1,n,0,0\n", *x[2:]])),
              "line 3, column price: 'dear' is no number"),
-    "beyond int64": (lambda t: t + "u1,,1,a,99999999999999999999,1,n,0,0\n", "line 302, column when: .* does not fit into 64 bits"),
+    "beyond int64": (lambda t: t + f"u1,,1,a,{10**20},1,n,0,0\n", "line 302, column when: .* does not fit"),
     "empty": (lambda t: "", "the file is empty"),
     "header only": (lambda t: HEADER + "\n", "holds no rows"),
     "missing column": (lambda t: t.replace("price,", "cost,", 1), "missing columns: price; unknown columns: cost"),

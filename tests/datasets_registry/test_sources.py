@@ -8,6 +8,7 @@ import tarfile
 import threading
 import time
 import zipfile
+from typing import ClassVar
 
 import pytest
 
@@ -24,8 +25,8 @@ class Server(http.server.BaseHTTPRequestHandler):
     """/good, /ranges, /cut (closes early, once), /short (always), /moved, /wrong, /slow; anything else is 404."""
 
     protocol_version = "HTTP/1.0"
-    requests: list = []
-    files: dict = {}
+    requests: ClassVar[list] = []
+    files: ClassVar[dict] = {}
 
     def do_GET(self):
         kind, name = self.path.strip("/").split("/")
@@ -93,7 +94,7 @@ def test_server_that_ignores_ranges_starts_over(server, tmp_path):
 
 
 def test_truncated_and_missing_are_errors_and_leave_no_file(server, tmp_path):
-    with pytest.raises(DownloadError, match="1,000 of 1,024,000 bytes"):
+    with pytest.raises(DownloadError, match=r"1,000 of 1,024,000 bytes"):
         download(f"{server}/short/a", tmp_path / "a.bin")
     with pytest.raises(DownloadError, match="404"):
         download(f"{server}/nothing/a", tmp_path / "b.bin")
@@ -140,12 +141,14 @@ def manifest(*mirrors, content=CONTENT):
 
 
 def test_mirrors_are_tried_in_order_and_the_liar_is_named(server, tmp_path):
-    mirrors = [{"title": t, "urls": {"data": f"{server}/{k}/toy.csv"}} for t, k in (("liar", "wrong"), ("honest", "good"))]
+    mirrors = [
+        {"title": t, "urls": {"data": f"{server}/{k}/toy.csv"}} for t, k in (("liar", "wrong"), ("honest", "good"))
+    ]
     notes = []
     files = obtain(manifest(*mirrors), None, tmp_path, lambda what, *_: notes.append(what))
     assert files["data"].read_bytes() == CONTENT
     assert any("liar" in note and "this mirror lies" in note and "expected" in note for note in notes)
-    with pytest.raises(DataUnavailable, match="liar.*this mirror lies"):
+    with pytest.raises(DataUnavailable, match=r"liar.*this mirror lies"):
         obtain(manifest(mirrors[0]), None, tmp_path / "other")
     assert not list((tmp_path / "other" / "raw" / "toy").glob("*"))
 
@@ -272,7 +275,7 @@ def test_every_mirrors_reason_is_told(tmp_path, monkeypatch):
     failed = type("Done", (), {"returncode": 1, "stdout": "", "stderr": "ERROR: No matching distribution"})()
     monkeypatch.setattr(sources.subprocess, "run", lambda *_, **__: failed)
     mirror = {"title": "package", "package": "toy==1.0", "members": {"data": "toy.csv"}}
-    with pytest.raises(DataUnavailable, match="No matching distribution.*--data-dir"):
+    with pytest.raises(DataUnavailable, match=r"No matching distribution.*--data-dir"):
         obtain(manifest(mirror), None, tmp_path)
 
 

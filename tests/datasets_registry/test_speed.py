@@ -21,7 +21,8 @@ seconds = time.perf_counter() - start
 size = sum(path.stat().st_size for path in data.directory.iterdir())
 rows = data.meta["rows_read"]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds, "rows_per_second": rows / seconds, "peak_bytes": peak, "bytes_per_row": size / rows}))
+found = {"seconds": seconds, "rows_per_second": rows / seconds, "peak_bytes": peak, "bytes_per_row": size / rows}
+print(json.dumps(found))
 """
 
 
@@ -45,6 +46,8 @@ def test_ali_ccp_raw_to_arrays(benchmark, ali_ccp, tmp_path):
     benchmark.extra_info |= benchmark.pedantic(encode, ("ali_ccp", ali_ccp, tmp_path), rounds=1)
 
 
-@pytest.mark.parametrize(("name", "folder"), [("census_income", "census-income-kdd"), ("kuairand_pure", "kuairand-pure")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("census_income", "census-income-kdd"), ("kuairand_pure", "kuairand-pure")]
+)
 def test_real_raw_to_arrays(benchmark, shared, tmp_path, name, folder):
     benchmark.extra_info |= benchmark.pedantic(encode, (name, shared(folder), tmp_path), rounds=1)
