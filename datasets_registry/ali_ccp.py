@@ -74,7 +74,9 @@ class AliCCP(Dataset):
         for folder in (directory, *(path for path in sorted(directory.glob("*")) if path.is_dir())):
             if (folder / "sample_skeleton_train.csv").is_file():
                 return None
-            files = {key: folder / f"ctr_cvr.{end}" for key, end in (("train", "train"), ("valid", "dev"), ("test", "test"))}
+            files = {
+                key: folder / f"ctr_cvr.{end}" for key, end in (("train", "train"), ("valid", "dev"), ("test", "test"))
+            }
             if all(path.is_file() for path in files.values()):
                 return files
         return None

@@ -24,7 +24,6 @@ from datasets_registry.archives import DAMAGE, open_plain
 ROW_BYTES = 256  # about the length of a skeleton row
 BLOCK = 1 << 23
 THREADS = min(4, os.cpu_count() or 1)
-_POWERS = 10 ** np.arange(10, dtype=np.int64)
 _HEX = np.full(256, 255, np.uint8)
 for _digit in range(16):
     _HEX[ord(f"{_digit:x}")] = _HEX[ord(f"{_digit:X}")] = _digit
@@ -106,7 +105,11 @@ def check(path: Path, skeleton: bool) -> Iterator[tuple[int, str, str]]:
                     continue
                 for feature in match[1].split(b"\x01"):
                     if not _FEATURE.fullmatch(feature):
-                        yield line, "feature_list", f"{feature.decode('utf-8', 'replace')[:40]!r} is no field, id, value"
+                        yield (
+                            line,
+                            "feature_list",
+                            f"{feature.decode('utf-8', 'replace')[:40]!r} is no field, id, value",
+                        )
                         break
     except DAMAGE as error:
         raise DataError(f"{path}, after line {line}: damaged or cut off ({error}).") from error
@@ -196,11 +199,14 @@ def _hexadecimal(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
 def _features(text: np.ndarray, ends: np.ndarray, fields: Sequence[str]) -> np.ndarray:
     """int32 [rows, fields]: each wanted field's id (its last one if it repeats), 0 where absent."""
     marks = np.flatnonzero(text < 4)
-    kinds = text[marks]
-    seconds, thirds = marks[kinds == 2], marks[kinds == 3]
-    if len(seconds) != len(thirds) or (seconds > thirds).any() or (seconds[1:] < thirds[:-1]).any():
+    marks = marks[text[marks] != 1]
+    seconds, thirds = marks[::2], marks[1::2]
+    if len(marks) % 2 or (text[seconds] != 2).any() or (text[thirds] != 3).any():
         raise _Bad("a feature is not field, id, value")
-    per_row = np.diff(np.searchsorted(seconds, ends), prepend=0)
+    until = np.searchsorted(seconds, ends)
+    if not np.array_equal(until, np.searchsorted(thirds, ends)):
+        raise _Bad("a feature goes over the end of its row")
+    per_row = np.diff(until, prepend=0)
     column_of = np.full(1024, -1, np.int8)
     for column, field in enumerate(fields):
         column_of[int(field)] = column
@@ -217,15 +223,18 @@ def _features(text: np.ndarray, ends: np.ndarray, fields: Sequence[str]) -> np.n
     row = np.repeat(np.arange(len(ends)), per_row)[wanted]
     end, start = thirds[wanted] - 1, seconds[wanted] + 1
     length = end - start + 1
-    if len(length) and (length.min() < 1 or length.max() > 10):
+    shortest = int(length.min(initial=10))
+    if len(length) and (shortest < 1 or length.max() > 10):
         raise _Bad("a feature id has no or more than ten digits")
-    value = np.zeros(len(wanted), np.int64)
-    for k in range(int(length.max(initial=0))):
-        inside = k < length
-        digit = text[np.where(inside, end - k, end)] - 48  # uint8: anything below "0" wraps above 9
-        if (digit > 9).any():
+    longest = int(length.max(initial=0))
+    value = np.zeros(len(wanted), np.int32 if longest < 10 else np.int64)
+    for k in range(longest):
+        digit = text[end - k] - 48  # uint8: anything below "0" wraps above 9
+        if k >= shortest:
+            digit *= length > k  # what stands before a shorter number does not count
+        if digit.max() > 9:
             raise _Bad("a feature id is no number")
-        value += np.where(inside, digit, 0) * _POWERS[k]
+        value += digit.astype(value.dtype) * 10**k
     if len(value) and value.max() > np.iinfo(np.int32).max:
         raise _Bad("a feature id is beyond int32")
     out = np.zeros((len(ends), len(fields)), np.int32)

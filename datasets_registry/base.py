@@ -32,8 +32,8 @@ class Feature:
     ``kind`` is "categorical" or "numeric". Categorical: values that occur fewer than ``min_count`` times in the
     training rows share one code; ``length`` > 1 keeps that many values of a multi-valued field; ``reserved`` is 2
     (code 0 missing, code 1 rare or unseen), 1 (code 0 for all three) or 0 (the same, but code 0 counts as a value of
-    the data, as the papers on Ali-CCP count it; integer 0 is missing, too). Numeric: ``scale`` is "minmax" (to [0, 1] by
-    the training rows) or "none"; ``log`` takes log(1 + x) first; missing values become 0 after scaling.
+    the data, as the papers on Ali-CCP count it; integer 0 is missing, too). Numeric: ``scale`` is "minmax" (to [0, 1]
+    by the training rows) or "none"; ``log`` takes log(1 + x) first; missing values become 0 after scaling.
     """
 
     name: str
@@ -77,12 +77,12 @@ class Dataset:
     ``tasks`` are all labels on offer, ``old_tasks`` / ``new_tasks`` the default partition. ``split`` is the default
     rule out of ``splits`` (see datasets_registry.splits). ``manifest`` names manifests/<manifest>.toml, the raw files
     and where they come from; None for generated data. ``variants`` are words after ``@`` with their meaning, applied
-    by `vary`. ``defects`` are known faults of the data, for its card. ``size`` is one phrase for listings. ``allow_leaks`` are
-    features that may predict a label almost alone. ``stream`` is the name under which the split is drawn, by default
-    the dataset's own (members of a family that share rows share it). ``complete_rows`` is
-    the number of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that
-    `read` leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows
-    with the feature's rarest training value, else 1.
+    by `vary`. ``defects`` are known faults of the data, for its card. ``size`` is one phrase for listings.
+    ``allow_leaks`` are features that may predict a label almost alone. ``stream`` is the name under which the split is
+    drawn, by default the dataset's own (members of a family that share rows share it). ``complete_rows`` is the number
+    of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that `read`
+    leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows with the
+    feature's rarest training value, else 1.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Dataset:
         raise NotImplementedError
 
     def configuration(self) -> str:
-        """Text of whatever else, beside features, tasks and split, changes what `read` yields; part of the cache key."""
+        """Text of what else, beside features, tasks and split, changes what `read` yields; part of the cache key."""
         return ""
 
     def vary(self, word: str) -> Dataset | None:
@@ -150,6 +150,10 @@ class Dataset:
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
         """Yield (line, column, problem) for each bad row of one raw file, lines counted from 1."""
         return iter(())
+
+    def local_files(self) -> Mapping[str, Path] | None:
+        """Raw files that the description itself points to (a user's own data); None if they come by the manifest."""
+        return None
 
     def recognises(self, directory: Path) -> Mapping[str, Path] | None:
         """Raw files in a user's directory under other names or layouts than the manifest's; None if there are none."""

@@ -85,7 +85,7 @@ def known_values() -> Mapping[str, Any]:
     """Every value of each categorical column in the official files."""
     import tomllib
 
-    path = Path(__file__).parent / "manifests" / "values" / "census_income.toml"
+    path = Path(__file__).parent / "manifests" / "census_income.values.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 

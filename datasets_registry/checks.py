@@ -39,7 +39,9 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
             rates[task.name][name] = {"defined": defined, "positives": positives}
             if min(positives, defined - positives) == 0:
                 warnings.append(f"task '{task.name}': the {name} split has one class only ({positives}/{defined}).")
-    strongest = {name: {"feature": best[0], "auc": round(best[1], 6)} for name, best in _strongest(tasks, directory, meta)}
+    strongest = {
+        name: {"feature": best[0], "auc": round(best[1], 6)} for name, best in _strongest(tasks, directory, meta)
+    }
     for name, best in strongest.items():
         if best["auc"] > LEAK_AUC and best["feature"] not in dataset.allow_leaks:
             raise DataError(
@@ -60,7 +62,9 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
     tasks = [t for t in tasks if all(_enough(labels[t.name, name]) for name in ("train", "valid"))]
     found: dict[str, list[tuple[float, str]]] = {task.name: [] for task in tasks}
     columns = sum(entry["length"] for entry in meta["categorical"])
-    codes = {name: _matrix(directory / f"{name}.categorical", np.int32, columns)[:LEAK_ROWS] for name in ("train", "valid")}
+    codes = {
+        name: _matrix(directory / f"{name}.categorical", np.int32, columns)[:LEAK_ROWS] for name in ("train", "valid")
+    }
     column = 0
     for entry in meta["categorical"]:
         if entry["length"] == 1:
@@ -103,7 +107,7 @@ def _matrix(path: Path, dtype: type, columns: int) -> np.ndarray:
 
 def auc(score: np.ndarray, label: np.ndarray) -> float:
     """Area under the ROC curve, ties counted half; both classes must be there."""
-    values, place, tally = np.unique(score, return_inverse=True, return_counts=True)
+    _, place, tally = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(tally) - (tally - 1) / 2)[place]
     positive = label == 1
     n = int(positive.sum())

@@ -47,11 +47,11 @@ class Column:
                 return f"{cell!r} is none of the column's {len(self.allowed)} values ({some}...)"
             return None
         try:
-            number = float(cell)
+            number = int(cell) if self.kind == "integer" else float(cell)
         except ValueError:
-            return f"{cell!r} is no number"
-        if self.kind == "integer" and (not number.is_integer() or "." in cell or "e" in cell.lower()):
-            return f"{cell!r} is no whole number"
+            return f"{cell!r} is no {'whole number' if self.kind == 'integer' else 'number'}"
+        if self.kind == "integer" and abs(number) >= 1 << 63:
+            return f"{cell!r} does not fit into 64 bits"
         if self.low is not None and not number >= self.low:
             return f"{cell!r} is below {self.low:g}"
         if self.high is not None and not number <= self.high:

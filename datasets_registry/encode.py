@@ -85,7 +85,9 @@ def _stage(
     with pa.OSFile(str(path), "wb") as file:
         for chunk in chunks:
             columns = {f"x:{f.name}": _arrow(chunk.features[f.name], f, dataset) for f in dataset.features}
-            columns |= {f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks if t.name not in dataset.rarest}
+            columns |= {
+                f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks if t.name not in dataset.rarest
+            }
             columns |= {f"p:{name}": to_arrow(values) for name, values in chunk.truth.items()}
             batch = pa.record_batch(columns)
             if writer is None:
@@ -108,7 +110,9 @@ def _arrow(column: Any, feature: Feature, dataset: Dataset) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if feature.kind == "numeric" and not pa.types.is_floating(array.type):
-        raise DataError(f"'{dataset.name}': numeric feature '{feature.name}' must be read as float64, not {array.type}.")
+        raise DataError(
+            f"'{dataset.name}': numeric feature '{feature.name}' must be read as float64, not {array.type}."
+        )
     return array
 
 
@@ -117,9 +121,7 @@ def _batches(stage: Path) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _fit(
-    dataset: Dataset, stage: Path, split: np.ndarray, report: Report | None
-) -> dict[str, Vocabulary | Scaler]:
+def _fit(dataset: Dataset, stage: Path, split: np.ndarray, report: Report | None) -> dict[str, Vocabulary | Scaler]:
     fitted: dict[str, Vocabulary | Scaler] = {
         f.name: Vocabulary(f) if f.kind == "categorical" else Scaler(f) for f in dataset.features
     }

@@ -82,7 +82,11 @@ class KuaiRand(Dataset):
 
     def recognises(self, directory: Path) -> Mapping[str, Path] | None:
         """Also takes a part of the logs (any log_standard_*), which the encoder then notes as incomplete."""
-        folders = [directory, *(path for path in sorted(directory.glob("*")) if path.is_dir()), *directory.glob("*/data")]
+        folders = [
+            directory,
+            *(path for path in sorted(directory.glob("*")) if path.is_dir()),
+            *directory.glob("*/data"),
+        ]
         for folder in folders:
             logs = _either(folder, f"log_standard_*_{self.suffix}.csv")
             sides = {

@@ -55,7 +55,20 @@ def prepare(
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     cache = places.cache_root(cache_dir)
-    files, sources = _files(dataset, places.data_root(data_dir), cache, report, fetch)
+    with places.explained(cache):
+        return _prepare(dataset, profile, places.data_root(data_dir), cache, report, chunk_rows or CHUNK_ROWS, fetch)
+
+
+def _prepare(
+    dataset: Dataset,
+    profile: Profile,
+    data: Path | None,
+    cache: Path,
+    report: Report | None,
+    chunk_rows: int,
+    fetch: bool,
+) -> EncodedDataset:
+    files, sources = _files(dataset, data, cache, report, fetch)
     target = _directory(dataset, profile, sources, cache)
     if not (target / "meta.json").is_file():
         from datasets_registry.encode import encode
@@ -63,10 +76,8 @@ def prepare(
         with places.locked(target):
             if not (target / "meta.json").is_file():
                 if not files and dataset.manifest:
-                    files, _ = _files(dataset, places.data_root(data_dir), cache, report, fetch, need=True)
-                encode(
-                    dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows or CHUNK_ROWS, report=report
-                )
+                    files, _ = _files(dataset, data, cache, report, fetch, need=True)
+                encode(dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows, report=report)
     from datasets_registry.store import EncodedDataset
 
     return EncodedDataset(dataset, profile, target)
@@ -80,7 +91,11 @@ def availability(
     State: "generated", "cached" (encoded or raw files in the cache), "local" (in the user's directory, not verified
     yet), "fetchable" (a mirror needs no login), "login" (the user has to download it; the sentence says how).
     """
-    dataset = find(name) if isinstance(name, str) else name
+    from datasets_registry.profiles import Profile
+
+    dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
+    if dataset.local_files() is not None:
+        return "local", f"own files: {', '.join(str(path) for path in dataset.local_files().values())}"
     if dataset.manifest is None:
         return "generated", "generated on the fly, no download"
     from datasets_registry.sources import candidates, complete, load_manifest
@@ -89,7 +104,8 @@ def availability(
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
     if data is not None and (complete(manifest, candidates(manifest, data)) or dataset.recognises(data)):
         return "local", f"in {data}"
-    if any((cache / "encoded" / dataset.base_name).glob("*/meta.json")):
+    published = _published(manifest)
+    if published and (_directory(dataset, profile, published, cache) / "meta.json").is_file():
         return "cached", f"encoded in {cache}"
     own = cache / "raw" / manifest.name
     if own.is_dir() and complete(manifest, candidates(manifest, own)):
@@ -109,7 +125,9 @@ def fetch(
 ) -> dict[str, Path]:
     """Make the raw files local and verified; returns them by key (empty for generated data). Raises as `prepare`."""
     dataset = find(name) if isinstance(name, str) else name
-    return _files(dataset, places.data_root(data_dir), places.cache_root(cache_dir), report, True, need=True)[0]
+    cache = places.cache_root(cache_dir)
+    with places.explained(cache):
+        return _files(dataset, places.data_root(data_dir), cache, report, True, need=True)[0]
 
 
 def validate(
@@ -128,29 +146,34 @@ def validate(
     from datasets_registry.sources import candidates, check, load_manifest
 
     dataset = find(name) if isinstance(name, str) else name
+    own_files = dataset.local_files()
+    if own_files is not None:
+        return [problem for key, path in own_files.items() for problem in _rows(dataset, key, path, limit)]
     if dataset.manifest is None:
         return []
     manifest = load_manifest(dataset.manifest)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
     own = cache / "raw" / manifest.name
-    places_to_look = [place for place in (data, own) if place is not None and place.is_dir()]
-    for place in places_to_look:
-        found = {key: paths[0] for key, paths in candidates(manifest, place).items() if paths}
-        found = found or dict(dataset.recognises(place) or {})
+    for place in (data, own):
+        if place is None or not place.is_dir():
+            continue
+        other = dataset.recognises(place)
+        found = other or {key: paths[0] for key, paths in candidates(manifest, place).items() if paths}
         if found:
             break
     else:
-        raise DataUnavailable(f"No raw file of '{dataset.name}' is at hand; python run_all.py fetch {dataset.base_name}")
+        raise DataUnavailable(
+            f"No raw file of '{dataset.name}' is at hand; python run_all.py fetch {dataset.base_name}"
+        )
     problems = []
     for key, raw in manifest.files.items():
-        if key not in found:
-            if not raw.optional:
-                problems.append(f"{place}: {raw.names[0]} is missing; python run_all.py fetch {dataset.base_name}")
-            continue
-        wrong = check(found[key], raw, cache)
+        if key not in found and not raw.optional and not other:
+            problems.append(f"{place}: {raw.names[0]} is missing; python run_all.py fetch {dataset.base_name}")
+    for key, path in found.items():
+        wrong = check(path, manifest.files[key], cache) if key in manifest.files else None
         if wrong:
             problems.append(f"{wrong} Delete it and type: python run_all.py fetch {dataset.base_name}")
-        problems += _rows(dataset, key, found[key], limit)
+        problems += _rows(dataset, key, path, limit)
     return problems
 
 
@@ -163,7 +186,9 @@ def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
             if len(problems) == limit:
                 problems.append(f"{path}: more than {limit} bad rows, the rest is not listed.")
                 break
-            problems.append(f"{path}, line {line}, column {column}: {problem}" if column else f"{path}, line {line}: {problem}")
+            problems.append(
+                f"{path}, line {line}, column {column}: {problem}" if column else f"{path}, line {line}: {problem}"
+            )
     except (DataError, *DAMAGE) as error:
         problems.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
     return problems
@@ -172,18 +197,29 @@ def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
 def _files(
     dataset: Dataset, data: Path | None, cache: Path, report: Report | None, fetch: bool, need: bool = False
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Raw files by key and their content's sha256. With published checksums and arrays in the cache, no file is needed."""
+    """Raw files by key and their content's sha256; where all sums are published, files only if they ``need`` be."""
+    own = dataset.local_files()
+    if own is not None:
+        from datasets_registry import sources
+
+        return dict(own), {key: sources.fingerprint(path, cache)[0] for key, path in sorted(own.items())}
     if dataset.manifest is None:
         return {}, {}
     from datasets_registry import sources
 
     manifest = sources.load_manifest(dataset.manifest)
-    published = {key: raw.sha256 for key, raw in manifest.files.items() if raw.sha256}
-    if not need and len(published) == len(manifest.files):
+    published = _published(manifest)
+    if not need and published:
         return {}, published  # the content is decided already; who needs the files asks for them
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
     return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}
+
+
+def _published(manifest: Manifest) -> dict[str, str]:
+    """sha256 by key where every raw file has a published one, else empty."""
+    sums = {key: raw.sha256 for key, raw in manifest.files.items() if raw.sha256}
+    return sums if len(sums) == len(manifest.files) else {}
 
 
 def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cache: Path) -> Path:
@@ -191,7 +227,13 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
     from dataclasses import replace
 
     rows = replace(profile, new_labels=1.0)
-    declared = [repr(dataset.features), repr(dataset.tasks), dataset.split, dict(dataset.rarest), dataset.configuration()]
+    declared = [
+        repr(dataset.features),
+        repr(dataset.tasks),
+        dataset.split,
+        dict(dataset.rarest),
+        dataset.configuration(),
+    ]
     text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])
     return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 
 
 def cache_root(cache_dir: str | Path | None = None) -> Path:
@@ -54,3 +55,17 @@ def write_atomically(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(text)
     os.replace(file.name, path)
+
+
+@contextlib.contextmanager
+def explained(cache: Path) -> Iterator[None]:
+    """Turn a full disk or a directory that cannot be written into an error that says which and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise
+        where = error.filename or cache
+        raise DataError(
+            f"{where}: {error.strerror}. The cache is {cache}; free some space or name another with MPTBENCH_CACHE."
+        ) from error

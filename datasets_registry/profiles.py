@@ -80,5 +80,8 @@ def _parse(dataset: Dataset, word: str) -> dict[str, float | int]:
         return {field: share}
     known = [*dataset.variants, *dataset.splits]
     raise unknown_name(
-        f"profile of '{dataset.name}'", word, known, "Any dataset also takes e.g. 5pct, first10k, new5pct, joined by '+'."
+        f"profile of '{dataset.name}'",
+        word,
+        known,
+        "Any dataset also takes e.g. 5pct, first10k, new5pct, joined by '+'.",
     )

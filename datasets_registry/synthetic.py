@@ -63,9 +63,7 @@ class Synthetic(Dataset):
             codes, numbers = self._draw(stream)
             luck = stream.random((len(TASKS), BLOCK))
             n = min(BLOCK, self.rows - block * BLOCK)
-            chances = {
-                task: _sigmoid(self._logit(weights[task], codes, numbers) + biases[task])[:n] for task in TASKS
-            }
+            chances = {task: _sigmoid(self._logit(weights[task], codes, numbers) + biases[task])[:n] for task in TASKS}
             features = {f"c{f}": codes[:n, f].astype(np.int64) for f in range(len(self.vocabulary))}
             yield Chunk(
                 features=features | {f"n{j}": numbers[:n, j] for j in range(self.numerics)},

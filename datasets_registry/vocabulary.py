@@ -146,7 +146,9 @@ class Vocabulary:
         missing = _mask(array.is_null()) if array.null_count else None
         assert self.values is not None
         if pa.types.is_dictionary(array.type):
-            table = np.array([self._texts.get(text, self.unseen) for text in array.dictionary.to_pylist()] or [0], np.int32)
+            table = np.array(
+                [self._texts.get(text, self.unseen) for text in array.dictionary.to_pylist()] or [0], np.int32
+            )
             indices = array.indices.fill_null(0) if array.null_count else array.indices
             codes = table[to_numpy(indices)]
         else:

@@ -26,17 +26,23 @@ def write(directory, rows, common_rows, which="train", seed=0, pool=100_000):
         for i, key in enumerate(keys.tolist()):
             n, text = lists[i % len(lists)]
             file.write(f"{key:016x},{n + 1},101\x02{FIRST['101'] + i}\x031.0\x01{text}\n")
-    lists = [f"{n},{text}\n" for n, text in _row_lists(rng, min(pool, rows))]
+    lists = [f"{n + 1},{text}" for n, text in _row_lists(rng, min(pool, rows))]
+    ends = [f"\x01301\x02{scenario}\x031.0\n" for scenario in SCENARIOS]
     texts = [f"{key:016x}" for key in keys.tolist()]
     with open(directory / f"sample_skeleton_{which}.csv", "w", buffering=1 << 22) as file:
         for start in range(0, rows, 100_000):
             n = min(100_000, rows - start)
             click = rng.random(n) < 0.045
             labels = np.where(click & (rng.random(n) < 0.01), 2, click).tolist()
-            which_list, owner = rng.integers(0, len(lists), n).tolist(), np.sort(rng.integers(0, common_rows, n)).tolist()
+            which_list, owner = (
+                rng.integers(0, len(lists), n).tolist(),
+                np.sort(rng.integers(0, common_rows, n)).tolist(),
+            )
+            scenario = rng.choice(3, n, p=[0.386, 0.008, 0.606]).tolist()
             prefix = ("0,0", "1,0", "1,1")
             file.writelines(
-                f"{start + i + 1},{prefix[labels[i]]},{texts[owner[i]]},{lists[which_list[i]]}" for i in range(n)
+                f"{start + i + 1},{prefix[labels[i]]},{texts[owner[i]]},{lists[which_list[i]]}{ends[scenario[i]]}"
+                for i in range(n)
             )
     return directory
 
@@ -48,13 +54,11 @@ def _zipf(rng, size, n):
 def _row_lists(rng, n):
     columns = {field: (FIRST[field] + _zipf(rng, size, n)).tolist() for field, size in SIZES.items()}
     tags = FIRST["210"] + rng.integers(0, 80_000, (n, 4))
-    scenario = rng.choice(SCENARIOS, n, p=[0.386, 0.008, 0.606]).tolist()
     absent = (rng.random((n, len(columns))) < 0.1).tolist()
     out = []
     for i in range(n):
         parts = [f"210\x02{tag}\x031.0" for tag in tags[i][: 1 + i % 4].tolist()]
         parts += [f"{f}\x02{v[i]}\x030.693147" for k, (f, v) in enumerate(columns.items()) if k < 4 or not absent[i][k]]
-        parts.append(f"301\x02{scenario[i]}\x031.0")
         out.append((len(parts), "\x01".join(parts)))
     return out
 

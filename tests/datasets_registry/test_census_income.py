@@ -134,7 +134,12 @@ def test_bad_row_names_file_line_and_column(tmp_path, bad, says):
 
 def test_validate_finds_wrong_cells_in_a_damaged_copy(tmp_path):
     usual = {name: min(values) for name, values in known_values().items()}
-    lines = [row(**usual), row(**usual | {"year": " -3"}), row(**usual | {"sex": " Nobody"}), row().rpartition(",")[0] + "\n"]
+    lines = [
+        row(**usual),
+        row(**usual | {"year": " -3"}),
+        row(**usual | {"sex": " Nobody"}),
+        row().rpartition(",")[0] + "\n",
+    ]
     (tmp_path / "census-income.data").write_text("".join(lines))
     with gzip.open(tmp_path / "census-income.test.gz", "wt") as file:
         file.write(row())

@@ -1,0 +1,253 @@
+"""A dataset of one's own from CSV, TSV or Parquet files and a schema file of about a dozen lines of TOML.
+
+::
+
+    name = "my_shop"
+    files = "impressions.csv"             # or { train = "a.csv", valid = "b.csv", test = "c.csv" }; valid is optional
+    categorical = ["user", "item", "country"]
+    numeric = ["price"]
+    old_tasks = ["click"]                 # columns of 0 and 1; an empty cell is an undefined label
+    new_tasks = ["purchase"]
+
+Optional: ``title``, ``licence``, ``citation``, ``home_page``, ``delimiter``, ``ignore`` (columns of no use; a column
+that is named nowhere is an error), ``tags = { genres = "|" }`` (multi-valued columns with their separator), ``time``
+and ``group`` (columns for splits and profiles, not inputs unless listed), ``split`` ("random", with ``time`` also
+"time", with both "user_order"), ``min_count``, ``allow_leaks``, and per task a table ``[tasks.purchase]`` with
+``space``, ``excludes``, ``kind`` ("regression") or ``title``. Paths are relative to the schema file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import DataError, UsageError, unknown_name
+from datasets_registry import DATASETS
+from datasets_registry.base import UNDEFINED, Chunk, Dataset, Feature
+from datasets_registry.schema import Task
+
+if TYPE_CHECKING:
+    from datasets_registry.delimited import Layout
+
+PARTS = {"train": 0, "valid": 1, "test": 2, "all": 0}
+TAG_LENGTH = 8
+_KEYS = (
+    "name files title licence citation home_page categorical numeric tags ignore old_tasks new_tasks time group split "
+    "min_count delimiter allow_leaks tasks"
+).split()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnDataset(Dataset):
+    """Files as described by a schema file; ``paths`` by part."""
+
+    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    time: str | None = None
+    group: str | None = None
+    delimiter: str = ","
+
+    def configuration(self) -> str:
+        return repr((dict(self.tags), self.time, self.group, self.delimiter))
+
+    def local_files(self) -> Mapping[str, Path]:
+        return self.paths
+
+    def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        for key in sorted(files, key=lambda key: PARTS[key]):
+            rows = _parquet if files[key].suffix == ".parquet" else _delimited
+            for columns in rows(self, files[key], chunk_rows):
+                yield self._chunk(columns, files[key], PARTS[key])
+
+    def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
+        from datasets_registry import delimited
+
+        return iter(()) if path.suffix == ".parquet" else delimited.check(path, self.layout())
+
+    def layout(self) -> Layout:
+        """Columns of the delimited files."""
+        from datasets_registry.delimited import Column, Layout
+
+        columns = {name: Column(name, "skip") for name in self.ignore}
+        columns |= {name: Column(name, "integer") for name in (self.time, self.group) if name}
+        columns |= {
+            f.name: Column(f.name, "text" if f.kind == "categorical" else "number", empty=True) for f in self.features
+        }
+        for task in self.tasks:
+            bounds = (0, 1) if task.kind == "binary" else (None, None)
+            columns[task.name] = Column(task.name, "number", low=bounds[0], high=bounds[1], empty=True)
+        return Layout(tuple(columns.values()), self.delimiter, header=True, quoted=True, nulls=("",))
+
+    def _chunk(self, columns: Mapping[str, Any], path: Path, part: int) -> Chunk:
+        import numpy as np
+
+        keys = {}
+        for key, column in (("time", self.time), ("group", self.group)):
+            if column:
+                keys[key] = _integers(columns[column], path, column)
+        labels = {}
+        for task in self.tasks:
+            values = _numbers(columns[task.name], path, task.name)
+            if task.kind == "regression":
+                labels[task.name] = values.astype(np.float32)
+                continue
+            wrong = ~((values == 0) | (values == 1) | np.isnan(values))
+            if wrong.any():
+                raise DataError(f"{path}, column {task.name}: label {values[wrong][0]:g} is neither 0 nor 1.")
+            labels[task.name] = np.where(np.isnan(values), UNDEFINED, values).astype(np.uint8)
+        features = {f.name: self._feature(f, columns[f.name], path) for f in self.features}
+        return Chunk(features, labels, part, keys)
+
+    def _feature(self, feature: Feature, column: Any, path: Path) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if feature.kind == "numeric":
+            return _numbers(column, path, feature.name)
+        if pa.types.is_dictionary(column.type) and (
+            feature.name in self.tags or not pa.types.is_string(column.type.value_type)
+        ):
+            column = column.cast(column.type.value_type)
+        if feature.name in self.tags:
+            return column if pa.types.is_list(column.type) else pc.split_pattern(column, self.tags[feature.name])
+        if pa.types.is_integer(column.type):
+            return column.cast(pa.int64())
+        return column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
+
+
+def _delimited(dataset: OwnDataset, path: Path, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
+    from datasets_registry import delimited
+
+    for batch in delimited.read(path, dataset.layout(), chunk_rows):
+        yield {name: batch[name] for name in batch.schema.names}
+
+
+def _parquet(dataset: OwnDataset, path: Path, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    names = [column.name for column in dataset.layout().columns if column.kind != "skip"]
+    try:
+        file = parquet.ParquetFile(path)
+        missing = [name for name in names if name not in file.schema_arrow.names]
+        extra = [name for name in file.schema_arrow.names if name not in names and name not in dataset.ignore]
+        for what, found in (("missing", missing), ("unknown", extra)):
+            if found:
+                raise DataError(
+                    f"{path}: {what} columns: {', '.join(found)}; correct the schema file or list under ignore."
+                )
+        for batch in file.iter_batches(chunk_rows, columns=names, use_threads=False):
+            yield {name: batch[name] for name in names}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: no readable Parquet file ({error}).") from error
+
+
+def _numbers(column: Any, path: Path, name: str) -> Any:
+    """float64 [n], NaN where missing."""
+    import pyarrow as pa
+
+    from datasets_registry.vocabulary import to_numpy
+
+    try:
+        numbers = column.cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"{path}, column {name}: not numeric ({error}).") from error
+    return to_numpy(numbers.fill_null(float("nan")) if numbers.null_count else numbers)
+
+
+def _integers(column: Any, path: Path, name: str) -> Any:
+    import pyarrow as pa
+
+    from datasets_registry.vocabulary import to_numpy
+
+    try:
+        return to_numpy(column.cast(pa.int64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, DataError) as error:
+        raise DataError(
+            f"{path}, column {name}: a time or group must be a whole number in every row ({error})."
+        ) from error
+
+
+def load_file(path: str | Path) -> list[str]:
+    """Make the datasets of a file outside the repository known: a schema (.toml) or Python (.py); returns the names.
+
+    Raises UsageError with file and cause.
+    """
+    path = Path(path).resolve()
+    if path.suffix != ".toml":
+        return DATASETS.load_file(path)
+    dataset = read_schema(path)
+    DATASETS.add(dataset.name, dataset, str(path))
+    return [dataset.name]
+
+
+def read_schema(path: Path) -> OwnDataset:
+    """The dataset that a schema file describes. Raises UsageError naming file and key."""
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: no readable schema file: {error}") from error
+    for key in content:
+        if key not in _KEYS:
+            raise UsageError(f"{path}: {unknown_name('key', key, _KEYS)}")
+    for key in ("name", "files", "old_tasks"):
+        if not content.get(key):
+            raise UsageError(f"{path}: the key '{key}' is missing; see the docstring of datasets_registry/own.py.")
+    files = content["files"] if isinstance(content["files"], dict) else {"all": content["files"]}
+    if not (set(files) == {"all"} or {"train", "test"} <= set(files) <= {"train", "valid", "test"}):
+        raise UsageError(f"{path}: files must be one path or a table with train, test and perhaps valid.")
+    paths = {key: (path.parent / value).resolve() for key, value in files.items()}
+    for key, file in paths.items():
+        if not file.is_file():
+            raise UsageError(f"{path}: files.{key} names {file}, which is no file.")
+    tasks = [*content["old_tasks"], *content.get("new_tasks", ())]
+    for name in content.get("tasks", {}):
+        if name not in tasks:
+            raise UsageError(f"{path}: {unknown_name('task', name, tasks)}")
+    try:
+        return _dataset(path, content, paths, tasks)
+    except TypeError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _dataset(path: Path, content: dict[str, Any], paths: dict[str, Path], tasks: list[str]) -> OwnDataset:
+    time, group = content.get("time"), content.get("group")
+    splits = ("official",) if "valid" in paths else ("tenth",) if "train" in paths else ("random",)
+    if "all" in paths:
+        splits += (("time",) if time else ()) + (("user_order",) if time and group else ())
+    split = content.get("split", splits[0])
+    if split not in splits:
+        raise UsageError(f"{path}: {unknown_name('split', split, splits, 'Some need a time or group column.')}")
+    tags, few = content.get("tags", {}), content.get("min_count", 1)
+    first = next(iter(paths.values()))
+    return OwnDataset(
+        name=content["name"],
+        title=content.get("title", content["name"]),
+        tasks=tuple(Task(name, **_listed(content.get("tasks", {}).get(name, {}))) for name in tasks),
+        old_tasks=tuple(content["old_tasks"]),
+        new_tasks=tuple(content.get("new_tasks", ())),
+        features=(
+            *(Feature(name, min_count=few) for name in content.get("categorical", ())),
+            *(Feature(name, min_count=few, length=TAG_LENGTH) for name in tags),
+            *(Feature(name, "numeric") for name in content.get("numeric", ())),
+        ),
+        **{key: content.get(key, "") for key in ("licence", "citation", "home_page")},
+        size="own files",
+        split=split,
+        splits=splits,
+        allow_leaks=tuple(content.get("allow_leaks", ())),
+        paths=paths,
+        tags=tags,
+        ignore=tuple(content.get("ignore", ())),
+        time=time,
+        group=group,
+        delimiter=content.get("delimiter", "\t" if first.name.removesuffix(".gz").endswith(".tsv") else ","),
+    )
+
+
+def _listed(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

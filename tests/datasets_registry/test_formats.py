@@ -1,0 +1,174 @@
+"""The other datasets' raw formats: real samples where they are at hand, self-written files otherwise."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from benchmark.errors import DataError, DataUnavailable, UsageError
+from datasets_registry import availability, find, prepare, validate
+
+
+def test_byterec_sample(shared, tmp_path):
+    sample = shared("byterec-sample") / "byterec_sample.txt"
+    (tmp_path / "final_track2_train.txt").write_bytes(sample.read_bytes())
+    data = prepare("byterec", data_dir=tmp_path)
+    total = {task: sum(data.labels(w, task).sum() for w in ("train", "valid", "test")) for task in data.tasks}
+    assert (total["finish"], total["like"]) == (76, 7)
+    table = [line.split("\t") for line in sample.read_text().splitlines()]
+    assert total["long_video"] == sum(int(row[11]) > 10 for row in table)
+    schema = data.schema(data.old_tasks)
+    assert len(schema.categorical) == 8 and schema.numeric == ()
+    by_time = prepare("byterec@time", data_dir=tmp_path)
+    assert by_time.meta["rows"] == {"train": 160, "valid": 20, "test": 20}
+    assert validate("byterec", data_dir=tmp_path) == []
+
+
+def test_aliexpress_sample(shared, tmp_path):
+    (tmp_path / "AliExpress_NL").mkdir()
+    for which in ("train", "test"):
+        content = (shared("aliexpress-sample") / f"aliexpress_{which}_sample.csv").read_bytes()
+        (tmp_path / "AliExpress_NL" / f"{which}.csv").write_bytes(content)
+    data = prepare("aliexpress_nl", data_dir=tmp_path)
+    assert data.rows("train") + data.rows("valid") == 100 and data.rows("test") == 20
+    assert data.labels("test", "click").sum() == 10 and data.labels("test", "conversion").sum() == 2
+    assert len(data.schema(()).categorical) == 16 and len(data.schema(()).numeric) == 63
+    assert availability("aliexpress_us", tmp_path)[0] == "login"
+
+
+@pytest.fixture(scope="module")
+def kuairand(shared, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("kuairand")
+    return lambda name: prepare(name, data_dir=shared("kuairand-pure"), cache_dir=cache)
+
+
+def test_kuairand_part(kuairand):
+    data = kuairand("kuairand_pure")
+    known = {"click": 100_900, "long_view": 70_963, "profile_enter": 4_231, "like": 3_915, "comment": 579,
+             "follow": 304, "forward": 195, "hate": 190}  # fmt: skip
+    for task, positives in known.items():
+        assert sum(data.labels(w, task).sum() for w in ("train", "valid", "test")) == positives
+    assert sum(data.meta["rows"].values()) == 228_329
+    assert any("228,329 of 1,436,609" in warning for warning in data.warnings)
+    inputs = {f.name for f in data.schema(()).categorical} | set(data.schema(()).numeric)
+    assert not inputs & {"play_time_ms", "profile_stay_time", "comment_stay_time", "show_cnt", "like_cnt"}
+
+
+def test_kuairand_joins_users_and_videos(kuairand, shared):
+    data = kuairand("kuairand_pure")
+    with gzip.open(shared("kuairand-pure") / "user_features_pure.csv.gz", "rt") as file:
+        active = {line.split(",")[0]: line.split(",")[1] for line in file}
+    schema = data.schema(())
+    names = [f.name for f in schema.categorical]
+    codes = data.split("train", schema).categorical(np.arange(50)) - np.repeat(
+        schema.offsets, [f.length for f in schema.categorical]
+    )
+    for row in codes:
+        user = str(data.vocabularies["user_id"][row[names.index("user_id")] - 2])
+        code = row[names.index("user_active_degree")]
+        assert (data.vocabularies["user_active_degree"][code - 2] if code else "UNKNOWN") == active[user]
+
+
+def test_kuairand_splits_and_profiles_by_name(kuairand):
+    by_time, at_random = kuairand("kuairand_pure"), kuairand("kuairand_pure@random")
+    assert by_time.fingerprint != at_random.fingerprint
+    days = kuairand("kuairand_pure@from20220501")
+    assert sum(days.meta["rows"].values()) < 228_329 and days.rows("test") == by_time.rows("test")
+    users = kuairand("kuairand_pure@users2pct")
+    assert 0.005 < sum(users.meta["rows"].values()) / 228_329 < 0.05
+
+
+def test_tenrec(tmp_path):
+    head = "user_id,item_id,click,follow,like,share,video_category,watching_times,gender,age,hist_1"
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{i % 9},{rng.integers(40)},{i % 2},0,{int(i % 5 == 0)},{int(i % 7 == 0)},{i % 3},{i},1,{i % 4},8"
+        for i in range(400)
+    ]
+    (tmp_path / "QB-video.csv").write_text("\n".join([head, *rows]) + "\n")
+    data = prepare("tenrec_qb_video", data_dir=tmp_path)
+    assert sum(data.meta["rows"].values()) == 400 and set(data.tasks) == {"click", "like", "share", "follow"}
+    assert {f.name for f in data.schema(()).categorical} == {"user_id", "item_id", "video_category", "gender", "age"}
+    with pytest.raises(DataUnavailable, match="QK-video.csv"):
+        prepare("tenrec_qk_video", data_dir=tmp_path)
+
+
+def movielens_files(directory, layout):
+    """The same forty ratings, two users and two films in one of three layouts."""
+    directory.mkdir()
+    ratings = [(1 + i % 2, 1 + i // 2 % 2, 1 + i % 5, 880_000_000 + i) for i in range(40)]
+    if layout == "recbole":
+        names, mark = ("ml-100k.inter", "ml-100k.user", "ml-100k.item"), "\t"
+        heads = [
+            "user_id:token\titem_id:token\trating:float\ttimestamp:float\n",
+            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n",
+            "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n",
+        ]
+        users, items = (
+            "1\t24\tM\twriter\t1\n2\t53\tF\tother\t2\n",
+            "1\tToy Story\t1995\tAnimation Comedy\n2\tÉlisa\t1995\tDrama\n",
+        )
+    elif layout == "100k":
+        names, mark, heads = ("u.data", "u.user", "u.item"), "\t", ["", "", ""]
+        flags = {1: ("Animation", "Comedy"), 2: ("Drama",)}
+        from datasets_registry.movielens import GENRES_100K
+
+        users = "1|24|M|writer|1\n2|53|F|other|2\n"
+        items = "".join(
+            f"{i}|{title} (1995)|01-Jan-1995||x|" + "|".join(str(int(g in flags[i])) for g in GENRES_100K) + "\n"
+            for i, title in ((1, "Toy Story"), (2, "Élisa"))
+        )
+    else:
+        names, mark, heads = ("ratings.dat", "users.dat", "movies.dat"), "::", ["", "", ""]
+        users = "1::M::24::writer::1\n2::F::53::other::2\n"
+        items = "1::Toy Story (1995)::Animation|Comedy\n2::Élisa (1995)::Drama\n"
+    encoding = "utf-8" if layout == "recbole" else "latin-1"
+    texts = ["".join(mark.join(map(str, row)) + "\n" for row in ratings), users, items]
+    for name, head, text in zip(names, heads, texts, strict=True):
+        (directory / name).write_text(head + text, encoding=encoding)
+    return directory
+
+
+def test_movielens_layouts_agree(tmp_path):
+    first = prepare("movielens_100k", data_dir=movielens_files(tmp_path / "a", "recbole"))
+    second = prepare("movielens_100k", data_dir=movielens_files(tmp_path / "b", "100k"))
+    third = prepare("movielens_1m", data_dir=movielens_files(tmp_path / "c", "1m"))
+    assert first.fingerprint == second.fingerprint
+    for data in (first, third):
+        assert data.vocabularies["genres"] == ["Animation", "Comedy", "Drama"]
+        assert data.vocabularies["release_year"] == ["1995"]
+        total = {t: sum(data.labels(w, t).sum() for w in ("train", "valid", "test")) for t in data.tasks}
+        assert total == {"like": 16, "dislike": 16, "love": 8}
+
+
+def test_movielens_bad_row(tmp_path):
+    files = movielens_files(tmp_path / "a", "100k")
+    (files / "u.data").write_text("1\t1\t3\t880000000\n1\t2\t7\t880000001\n")
+    with pytest.raises(DataError, match="u.data, line 2, column rating: '7'"):
+        prepare("movielens_100k", data_dir=files)
+    assert "line 2, column rating" in validate("movielens_100k", data_dir=files)[0]
+
+
+def test_profiles_are_nested_subsets_by_name():
+    rows = {share: prepare(f"synthetic@{share}pct").meta["rows"]["train"] for share in (1, 5, 20)}
+    everything = prepare("synthetic")
+    assert rows[1] < rows[5] < rows[20] < everything.rows("train") == prepare("synthetic@100pct").rows("train")
+    known = {
+        share: ~np.isnan(prepare(f"synthetic@new{share}pct").labels("train", "share")) for share in (1, 5, 20, 100)
+    }
+    assert all((known[a] <= known[b]).all() for a, b in ((1, 5), (5, 20), (20, 100)))
+    assert known[5].mean() == pytest.approx(0.05, abs=0.01) and known[100].all()
+    few = prepare("synthetic@new5pct")
+    assert not np.isnan(few.labels("test", "share")).any() and not np.isnan(few.labels("train", "click")).any()
+    assert few.fingerprint != everything.fingerprint
+    first = prepare("synthetic@first1k")
+    assert first.meta["rows"] == {"train": 1000, "valid": 100, "test": 1000}
+
+
+def test_unknown_words_are_named():
+    with pytest.raises(UsageError, match="Unknown dataset 'censes_income'. Did you mean 'census_income'"):
+        find("censes_income")
+    with pytest.raises(UsageError, match="'no_wait'. Did you mean 'no_weight'"):
+        find("census_income@no_wait")
+    with pytest.raises(UsageError, match="share must lie in"):
+        find("synthetic@200pct")

@@ -1,0 +1,162 @@
+"""A schema file of a dozen lines makes CSV and Parquet first-class; every fault of a file is named."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from benchmark.errors import BenchmarkError, DataError, UsageError
+from datasets_registry import availability, prepare, validate
+from datasets_registry.own import read_schema
+
+SCHEMA = """
+name = "my_shop"
+files = "shop.csv"
+categorical = ["user", "country"]
+numeric = ["price"]
+tags = { genres = "|" }
+time = "when"
+group = "user_number"
+ignore = ["note"]
+old_tasks = ["click"]
+new_tasks = ["purchase"]
+[tasks.purchase]
+space = "click"
+"""
+HEADER = "user,country,price,genres,when,user_number,note,click,purchase"
+
+
+def rows(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    click = rng.random(n) < 0.4
+    buy = click & (rng.random(n) < 0.5)
+    return [
+        f'u{rng.integers(30)},{"NA" if i % 5 else ""},{rng.random():.3f},"a|b{i % 3}",{1000 + i},{i % 30},"x, y",'
+        f"{int(click[i])},{int(buy[i])}"
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    (tmp_path / "shop.toml").write_text(SCHEMA)
+    (tmp_path / "shop.csv").write_text("\n".join([HEADER, *rows()]) + "\n")
+    return tmp_path
+
+
+def test_csv(shop):
+    dataset = read_schema(shop / "shop.toml")
+    assert availability(dataset)[0] == "local" and validate(dataset) == []
+    data = prepare(dataset)
+    assert sum(data.meta["rows"].values()) == 300
+    schema = data.schema(data.tasks)
+    assert [f.length for f in schema.categorical] == [1, 1, 8] and schema.columns == 10
+    assert data.vocabularies["country"] == ["NA"] and data.vocabularies["genres"] == ["a", "b0", "b1", "b2"]
+    codes = data.split("train", schema).categorical()
+    country = codes[:, 1] - schema.offsets[1]
+    assert set(country) == {0, 2}  # empty is missing, the text NA is a value
+    assert (codes[:, 4:] == schema.offsets[2]).all()  # two tags of eight, then padding
+    clicked = data.labels("train", "click") == 1
+    assert np.array_equal(~np.isnan(data.labels("train", "purchase")), clicked)
+
+
+def test_parquet_gives_the_same_arrays_as_csv(shop):
+    import csv
+
+    with open(shop / "shop.csv") as file:
+        table = list(csv.DictReader(file))
+    columns = {name: [row[name] for row in table] for name in HEADER.split(",")}
+    for name in ("when", "user_number", "click", "purchase"):
+        columns[name] = [int(cell) for cell in columns[name]]
+    columns["price"] = [float(cell) for cell in columns["price"]]
+    columns["country"] = [cell or None for cell in columns["country"]]
+    pa.parquet.write_table(pa.table(columns), shop / "shop.parquet", row_group_size=50)
+    (shop / "other.toml").write_text(SCHEMA.replace("shop.csv", "shop.parquet"))
+    by_csv, by_parquet = (
+        prepare(read_schema(shop / "shop.toml")),
+        prepare(read_schema(shop / "other.toml"), chunk_rows=7),
+    )
+    assert by_csv.fingerprint == by_parquet.fingerprint
+
+
+def test_time_split_keeps_order(shop):
+    (shop / "shop.toml").write_text(SCHEMA.replace("old_tasks", 'split = "time"\nold_tasks', 1))
+    data = prepare(read_schema(shop / "shop.toml"))
+    assert data.meta["rows"] == {"train": 240, "valid": 30, "test": 30}
+
+
+def test_leak_is_refused(shop):
+    leaky = [re.sub(r"^u\d+", f"{'yes' if row.split(',')[-2] == '1' else 'no'}", row) for row in rows(2000)]
+    (shop / "shop.csv").write_text("\n".join([HEADER, *leaky]) + "\n")
+    with pytest.raises(DataError, match="feature 'user' alone predicts task 'click'.*allow_leaks"):
+        prepare(read_schema(shop / "shop.toml"))
+    assert not list(shop.glob("cache/encoded/my_shop/*/meta.json"))
+
+
+def hostile(text, change):
+    lines = text.splitlines(keepends=True)
+    return change(lines)
+
+
+CASES = {
+    "label": (lambda t: t.replace(",0,0\n", ",2,0\n", 1), r"line \d+, column click: '2' is above 1"),
+    "ragged": (lambda t: hostile(t, lambda x: "".join([*x[:4], "a,b\n", *x[4:]])), "line 5: 2 columns, expected 9"),
+    "text": (lambda t: hostile(t, lambda x: "".join([*x[:2], "u1,,dear,a,1,1,n,0,0\n", *x[2:]])),
+             "line 3, column price: 'dear' is no number"),
+    "beyond int64": (lambda t: t + f"u1,,1,a,{10**20},1,n,0,0\n", "line 302, column when: .* does not fit"),
+    "empty": (lambda t: "", "the file is empty"),
+    "header only": (lambda t: HEADER + "\n", "holds no rows"),
+    "missing column": (lambda t: t.replace("price,", "cost,", 1), "missing columns: price; unknown columns: cost"),
+    "extra column": (lambda t: t.replace("note,", "note,more,", 1), "line 1: unknown columns: more"),
+    "duplicate": (lambda t: t.replace("note,", "price,", 1), "line 1: duplicate columns: price"),
+    "CRLF": (lambda t: t.replace("\n", "\r\n"), "line 1: ends with CR LF"),
+    "BOM": (lambda t: "\ufeff" + t, "line 1: begins with a byte order mark"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hostile_file(shop, case):
+    change, says = CASES[case]
+    (shop / "shop.csv").write_bytes(change((shop / "shop.csv").read_text()).encode())
+    dataset = read_schema(shop / "shop.toml")
+    with pytest.raises(DataError, match=f"shop.csv.*{says}"):
+        prepare(dataset)
+    assert any(re.search(says, problem) for problem in validate(dataset))
+    left = [path.name for path in shop.glob("cache/encoded/my_shop/*") if not path.name.endswith(".lock")]
+    assert left == [], "a half-written cache is left"
+
+
+def test_wrong_encoding_names_the_line(shop):
+    content = (shop / "shop.csv").read_bytes().split(b"\n")
+    content[7] = content[7].replace(b"NA", "Köln".encode("latin-1"))
+    (shop / "shop.csv").write_bytes(b"\n".join(content))
+    with pytest.raises(DataError, match="line 8: not UTF-8"):
+        prepare(read_schema(shop / "shop.toml"))
+
+
+def test_gzip_cut_in_half(shop):
+    import gzip
+
+    whole = gzip.compress((shop / "shop.csv").read_bytes())
+    (shop / "shop.csv").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="shop.csv.*damaged or cut off"):
+        prepare(read_schema(shop / "shop.toml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('categorical = ["user"', 'categoricals = ["user"', "Unknown key 'categoricals'. Did you mean 'categorical'"),
+        ("shop.csv", "shap.csv", "which is no file"),
+        ('"country"]', '"country", "click"]', "a label is among the features: click"),
+        ("[tasks.purchase]", "[tasks.purchases]", "Did you mean 'purchase'"),
+        ('space = "click"', "spaces = 1", "spaces"),
+        ('name = "my_shop"', "name = my_shop", "no readable schema file"),
+    ],
+)
+def test_faulty_schema_file(shop, old, new, says):
+    (shop / "shop.toml").write_text(SCHEMA.replace(old, new, 1))
+    with pytest.raises((UsageError, BenchmarkError), match=re.escape(says)):
+        read_schema(shop / "shop.toml")
