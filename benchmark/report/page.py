@@ -8,12 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from benchmark.records import read_records, write_atomically
-from benchmark.report import figures, tables, writers
-from benchmark.report.figures import Plot
+from benchmark.report import appendix, arrays, claims, cost, figures, overall, published, tables, writers
+from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.model import Table
-from benchmark.report.runs import Group, group_records
+from benchmark.report.plot import Plot
+from benchmark.report.runs import Group, Options, group_records
 
 FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_separated}
 
@@ -42,26 +44,40 @@ class Report:
         return "\n\n".join(writers.terminal(table, colour) for table in shown) + "\n"
 
 
-def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> Report:
+def report(out: Path, titles: Mapping[str, str], **options: Any) -> Report:
     """Read the records below ``out`` and make all tables and figures, without writing anything.
 
-    ``titles`` maps a method's name to its title, in the order that rows should have. ``stale`` holds the run ids that
-    the caller found to be out of date.
+    ``titles`` maps a method's name to its title, in the order that rows should have. ``options`` are the fields of
+    `benchmark.report.runs.Options`: margin, reference, stale, defaults.
     """
     records, problems = read_records(out)
-    groups = group_records(records, titles, stale)
+    if "stale" in options:
+        options["stale"] = frozenset(options["stale"])
+    groups = group_records(records, titles, Options(root=out, **options))
     made: list[Table] = []
     plots: list[Plot | None] = []
     for group, slug in zip(groups, slugs(groups), strict=True):
-        made += [tables.old_tasks(group, slug), tables.old_task_effect(group, slug)]
-        made += [tables.new_task(group, task, slug) for task in group.new_tasks]
-        plots += [figures.trade_off(group, task, slug) for task in group.new_tasks]
+        differences, losses = against_reference(group), degradations(group)
+        made += [tables.old_tasks(group, slug, differences), tables.old_task_effect(group, slug, losses)]
+        made += [tables.new_task(group, task, slug, differences) for task in group.new_tasks]
+        made += [claims.paired_differences(group, slug, differences), claims.no_degradation(group, slug, losses)]
+        made += [cost.pareto(group, task, slug) for task in group.new_tasks]
+        made += [cost.efficiency(group, slug), *appendix.variants(group, slug), appendix.per_seed(group, slug)]
+        if (table := published.published(group, slug)) is not None:
+            made.append(table)
+        for task in group.new_tasks:
+            plots += [figures.trade_off(group, task, slug), figures.parameters(group, task, slug)]
+        plots += [figures.forest(group, slug, differences), figures.curves(group, slug)]
+        plots += [*figures.variants(group, slug), *arrays.representations(group, slug), arrays.attention(group, slug)]
+    studies = overall.studies(groups)
+    made += [overall.across(study) for study in studies]
+    plots += [*arrays.label_share(groups, slugs(groups)), *(arrays.critical_differences(study) for study in studies)]
     return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems))
 
 
-def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> list[Path]:
-    """Write ``out``/tables and ``out``/figures from the records; returns the files written."""
-    made = report(out, titles, stale)
+def build(out: Path, titles: Mapping[str, str], **options: Any) -> list[Path]:
+    """Write ``out``/tables and ``out``/figures from the records; returns the files written. Options as in `report`."""
+    made = report(out, titles, **options)
     written = []
     for name, content in made.files().items():
         if name.startswith("tables/"):
@@ -72,13 +88,13 @@ def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> 
     return written
 
 
-def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = ()) -> list[str]:
+def check(out: Path, titles: Mapping[str, str], **options: Any) -> list[str]:
     """What differs between the files below ``out`` and what its records give; empty if nothing does.
 
     Tables and the figures' data are compared byte for byte. Of the pictures only the existence is checked: their bytes
     depend on the version of the drawing library, and they are drawn from that data alone.
     """
-    made = report(out, titles, stale)
+    made = report(out, titles, **options)
     wanted = made.files()
     differing = []
     for name, content in wanted.items():

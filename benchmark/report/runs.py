@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from benchmark.records import Record
 from benchmark.report.model import CODES, STATUS_CODES, Cell
@@ -79,6 +81,23 @@ def worst_code(codes: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a rebuild is asked for, beyond the records.
+
+    ``defaults``: a method's default config, so that of several variants the one nearest to it is the main one.
+    ``margin``: equivalence margin for "no degradation", in units of the score, fixed before results are seen.
+    ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``root``: the
+    result tree, for the arrays beside the records.
+    """
+
+    margin: float = 0.001
+    reference: str = "mpt_rec"
+    stale: frozenset[str] = frozenset()
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
 class Group:
     """Comparable records. ``seeds`` are all seeds that any of them has: what each cell should rest on."""
 
@@ -90,7 +109,7 @@ class Group:
     selection: str
     records: tuple[Record, ...]
     titles: Mapping[str, str]
-    stale_runs: frozenset[str] = frozenset()
+    options: Options = Options()
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -110,9 +129,14 @@ class Group:
         """What a row is called: the method's title, and the config values by which its variants differ."""
         labels = {}
         for variant in self.variants:
-            siblings = [json.loads(other.config) for other in self.variants if other.method == variant.method]
+            siblings = [other for other in self.variants if other.method == variant.method]
             title = self.titles.get(variant.method) or variant.method
-            difference = _difference(json.loads(variant.config), siblings)
+            main = self.main_variant(siblings) if self.options.defaults.get(variant.method) else None
+            if main is None:
+                difference = _difference(json.loads(variant.config), [json.loads(other.config) for other in siblings])
+            else:  # the main variant bears the plain title, the others say how they differ from it
+                difference = _difference(json.loads(variant.config), [json.loads(v.config) for v in (main, variant)])
+                difference = "" if variant == main else difference
             labels[variant] = f"{title} ({difference})" if difference else title
         return labels
 
@@ -170,7 +194,7 @@ class Group:
                 codes[seed] = result or "undefined"
             else:
                 values[seed] = float(result)
-            if record.run_id in self.stale_runs:
+            if record.run_id in self.options.stale:
                 stale.add(seed)
         if set(codes.values()) == {"missing"} and not values:
             codes = dict.fromkeys(codes, "n/a")  # nobody planned it: not a gap among the seeds
@@ -179,6 +203,28 @@ class Group:
     def score(self, variant: Variant, arm: str, task: str, metric: str | None = None) -> Sample:
         """Test score of ``task`` after ``arm``; the primary metric unless one is named."""
         return self.sample(lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric))
+
+    @cached_property
+    def reference(self) -> Variant | None:
+        """The row that paired differences refer to: the named method, else the first that is no single-task model."""
+        several = [variant for variant in self.variants if variant.method != SINGLE_TASK]
+        named = [variant for variant in several if variant.method == self.options.reference]
+        return self.main_variant(named or [v for v in several if v.method == several[0].method])
+
+    def main_variant(self, variants: Sequence[Variant]) -> Variant | None:
+        """Of a method's variants the one nearest to its defaults, else the one with most runs, else the first."""
+
+        def rank(variant: Variant) -> tuple[int, int]:
+            defaults = self.options.defaults.get(variant.method, {})
+            own = json.loads(variant.config)
+            agreeing = sum(name in own and canonical(own[name]) == canonical(v) for name, v in defaults.items())
+            return agreeing, self._runs_of[variant]
+
+        return max(variants, key=rank, default=None)
+
+    @cached_property
+    def _runs_of(self) -> Counter[Variant]:
+        return Counter(variant_of(record) for record in self.records)
 
     def single_task(self, task: str) -> Sample:
         """The reference: a model trained on ``task`` alone."""
@@ -193,9 +239,7 @@ class Group:
         return records_hash(self.records)
 
 
-def group_records(
-    records: Iterable[Record], titles: Mapping[str, str], stale_runs: Collection[str] = ()
-) -> list[Group]:
+def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:
     """Groups in a fixed order."""
     groups = defaultdict(list)
     for record in records:
@@ -204,7 +248,7 @@ def group_records(
             key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
         ].append(record)
     return [
-        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, frozenset(stale_runs))
+        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options)
         for place, found in sorted(groups.items())
     ]
 

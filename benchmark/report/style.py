@@ -62,6 +62,8 @@ def save(drawn: Figure, stem: Path) -> list[Path]:
     """``stem``.pdf and .png without dates in them, so that the same records give the same files."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     pdf, png = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
+    drawn.draw_without_rendering()  # lay out once for both files
+    drawn.set_layout_engine("none")
     drawn.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     drawn.savefig(png, metadata={"Software": None})
     return [pdf, png]

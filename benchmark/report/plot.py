@@ -1,0 +1,92 @@
+"""A figure and its data; the parts that several figures share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.records import write_atomically
+from benchmark.report import style
+from benchmark.report.measures import arm_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """``rows`` is all that ``draw`` may look at: what is in the picture is in the CSV."""
+
+    name: str
+    rows: Sequence[Row]
+    draw: Callable[[Figure, Sequence[Row]], None]
+    height: float = 2.8
+    width: float = style.COLUMN_INCHES
+
+    def data(self) -> str:
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow(
+                {k: f"{v:.10g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()}
+            )
+        return stream.getvalue()
+
+    def write(self, directory: Path) -> list[Path]:
+        with style.figure(self.height, self.width) as drawn:
+            self.draw(drawn, self.rows)
+            paths = style.save(drawn, directory / self.name)
+        table = directory / f"{self.name}.csv"
+        write_atomically(table, self.data())
+        return [*paths, table]
+
+
+def legend_below(
+    drawn: Figure, methods: list[str], arms: list[str], sizes: Sequence[float] = (), largest: float = 1.0
+) -> None:
+    """Methods by colour, arms by shape, trained parameters by area."""
+    from matplotlib.lines import Line2D
+
+    def point(colour: str, shape: str, diameter: float, label: str) -> Line2D:
+        return Line2D([], [], linestyle="", marker=shape, color=colour, markersize=diameter, markeredgecolor="black",
+                      markeredgewidth=0.4, label=label)  # fmt: skip
+
+    many = len(methods) > len(style.COLOURS)
+    handles = [
+        point(style.COLOURS[i % len(style.COLOURS)], "o", 5, f"{i + 1} {name}" if many else name)
+        for i, name in enumerate(methods)
+    ]
+    handles += [point("white", style.marker(arm, arms), 5, arm_title(arm)) for arm in arms]
+    handles += [point("#BBBBBB", "o", math.sqrt(area(size, largest)), f"{short_count(size)} trained") for size in sizes]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.0)
+
+
+def area(count: float, largest: float) -> float:
+    """Marker area in square points: logarithmic over three decades, because counts span them."""
+    decades = min(3.0, math.log10(largest / max(count, 1)))
+    return 110 - 30 * decades
+
+
+def short_count(count: float) -> str:
+    return f"{count / 1e6:.2g}M" if count >= 999_500 else f"{count / 1e3:.3g}k" if count >= 1000 else f"{count:.0f}"
+
+
+def unique(rows: Sequence[Row], key: str) -> list[str]:
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def colour(name: str, names: Sequence[str]) -> str:
+    return style.COLOURS[list(names).index(name) % len(style.COLOURS)]
+
+
+def crowded(names: Sequence[str]) -> bool:
+    """More names than colours: then numbers tell them apart."""
+    return len(names) > len(style.COLOURS)
