@@ -11,12 +11,14 @@ import importlib.util
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmark.records import Record, run_directory
+from benchmark.records import Record
 from benchmark.report.overall import Study
-from benchmark.report.plot import Plot, Row, colour, legend_below, unique
+from benchmark.report.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
 from benchmark.report.runs import SCRATCH, Group
+from benchmark.report.style import marker
 from benchmark.seeding import stream_seed
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ REPRESENTATIONS, ATTENTION = "representations.npz", "attention.npz"
 LABEL_SHARE = "new_task_label_share"
 """Entry of a run's budget: which share of the new task's training labels it may use. Absent means all."""
 
-MAXIMAL_POINTS = 1000
+MAXIMAL_POINTS = 750
 
 
 def representations(group: Group, slug: str) -> list[Plot]:
@@ -40,32 +42,31 @@ def representations(group: Group, slug: str) -> list[Plot]:
         return []
     made = []
     for variant, arm, seed, arrays in _runs_with(group, REPRESENTATIONS):
-        import numpy as np
-        from sklearn.manifold import TSNE
-
-        names = [name for name in arrays if arrays[name].ndim == 2]
-        kept = [arrays[name][: MAXIMAL_POINTS // max(1, len(names))] for name in names]
-        if not kept or len({array.shape[1] for array in kept}) != 1 or sum(map(len, kept)) < 10:
+        kept = {name: array for name, array in arrays.items() if array.ndim == 2}
+        if len({array.shape[1] for array in kept.values()}) != 1 or sum(map(len, kept.values())) < 10:
             continue
-        number = stream_seed("bootstrap", f"t-SNE {slug}") % 2**32
-        together = np.concatenate(kept).astype(np.float64)
-        perplexity = min(30.0, (len(together) - 1) / 3)
-        points = TSNE(2, perplexity=perplexity, init="pca", random_state=number).fit_transform(together)
-        labels = np.repeat(names, [len(array) for array in kept])
-        rows: list[Row] = [
-            {
-                "method": group.labels[variant],
-                "arm": arm,
-                "seed": seed,
-                "representation": str(label).replace("specific_", "specific: "),
-                "x": float(x),
-                "y": float(y),
-            }
-            for label, (x, y) in zip(labels, points, strict=True)
-        ]
+        head = {"method": group.labels[variant], "arm": arm, "seed": seed}
         name = "".join(c if c.isalnum() else "_" for c in group.labels[variant])
-        made.append(Plot(f"representations-{name}-{slug}", rows, draw_representations, 2.9))
+        made.append(
+            Plot(f"representations-{name}-{slug}", [], draw_representations, 2.9, late=partial(embedded, kept, head))
+        )
     return made
+
+
+def embedded(arrays: Mapping[str, NDArray], head: Row) -> list[Row]:
+    """The points of the t-SNE: up to `MAXIMAL_POINTS` rows over all arrays, the first ones of each."""
+    import numpy as np
+    from sklearn.manifold import TSNE
+
+    kept = {name: array[: MAXIMAL_POINTS // len(arrays)] for name, array in arrays.items()}
+    together = np.concatenate(list(kept.values())).astype(np.float64)
+    number = stream_seed("bootstrap", "t-SNE", head["method"]) % 2**32
+    model = TSNE(2, perplexity=min(30.0, (len(together) - 1) / 3), init="pca", random_state=number)
+    names = np.repeat(list(kept), [len(array) for array in kept.values()])
+    return [
+        {**head, "representation": str(name).replace("specific_", "specific: "), "x": float(x), "y": float(y)}
+        for name, (x, y) in zip(names, model.fit_transform(together), strict=True)
+    ]
 
 
 def draw_representations(drawn: Figure, rows: Sequence[Row]) -> None:
@@ -121,7 +122,7 @@ def draw_attention(drawn: Figure, rows: Sequence[Row]) -> None:
         fontsize=6,
     )
     axes.axvline(1 / len(tasks), color="#888888", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("attention weight over test rows (5, 25, 50, 75, 95 %); dashed: uniform")
+    axes.set_xlabel("attention weight (5, 25, 50, 75, 95 % of test rows)\ndashed: uniform")
     axes.invert_yaxis()
 
 
@@ -137,19 +138,22 @@ def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
     for members in families.values():
         if len({share for share, _, _ in members}) < 2:
             continue
+        largest = max(members, key=lambda member: len(member[1].records))[1]
         rows: list[Row] = []
-        for share, group, _ in sorted(members, key=lambda member: member[0]):
-            for task in group.new_tasks:
-                for variant in group.variants:
-                    for arm in group.arms(variant):
-                        found = group.score(variant, arm, task).interval()
-                        if found is not None:
-                            rows.append(
-                                {
-                                    "method": group.labels[variant], "arm": arm, "task": task, "share": share,
-                                    "score": found.mean, "half_width": found.half_width, "n": found.n,
-                                }
-                            )  # fmt: skip
+        for task in largest.new_tasks:
+            for variant in largest.variants:
+                for arm in largest.arms(variant):
+                    points = [(share, group.score(variant, arm, task).interval()) for share, group, _ in members]
+                    known = sorted(((s, found) for s, found in points if found is not None), key=lambda point: point[0])
+                    if len(known) < 2:
+                        continue  # a point alone shows no dependence
+                    rows += [
+                        {
+                            "method": largest.labels[variant], "place": largest.variants.index(variant), "arm": arm, "task": task, "share": share,
+                            "score": found.mean, "half_width": found.half_width, "n": found.n,
+                        }
+                        for share, found in known
+                    ]  # fmt: skip
         name = members[0][2].split("-")[0]
         if rows:
             made.append(Plot(f"label_share-{name}", rows, draw_label_share, 3.4))
@@ -158,10 +162,8 @@ def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
 
 def draw_label_share(drawn: Figure, rows: Sequence[Row]) -> None:
     axes = drawn.add_subplot()
-    methods, arms = unique(rows, "method"), unique(rows, "arm")
+    methods, arms = palette(rows), unique(rows, "arm")
     styles = ("-", "--", ":", "-.")
-    from benchmark.report.style import marker
-
     for method in methods:
         for arm in arms:
             points = [row for row in rows if (row["method"], row["arm"]) == (method, arm)]
@@ -171,7 +173,8 @@ def draw_label_share(drawn: Figure, rows: Sequence[Row]) -> None:
                 markersize=4, linestyle=styles[arms.index(arm) % 4], elinewidth=0.6,
             )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xlabel("labels of the new task used for training, %")
+    logarithmic_counts(axes.xaxis, " %")
+    axes.set_xlabel("labels of the new task used for training")
     axes.set_ylabel(f"test score of {rows[0]['task']}")
     legend_below(drawn, methods, arms)
 
@@ -228,8 +231,6 @@ def cliques(ranks: Sequence[float], width: float) -> list[tuple[int, int]]:
 def _runs_with(group: Group, name: str, every_seed: bool = False) -> list[tuple[Any, str, int, Mapping[str, NDArray]]]:
     """Variant, arm, seed and arrays of the runs that left this file: the first seed of each, or every one."""
     found = []
-    if group.options.root is None:
-        return []
     for variant in group.variants:
         for arm in ["stage0", *group.arms(variant)]:
             for seed in group.seeds:
@@ -243,9 +244,8 @@ def _runs_with(group: Group, name: str, every_seed: bool = False) -> list[tuple[
 
 
 def _load(group: Group, run: Record, name: str) -> dict[str, NDArray] | None:
-    assert group.options.root is not None
-    path = run_directory(group.options.root, run.key) / name
-    if not path.is_file():
+    path = group.options.file(run.key, name)
+    if path is None:
         return None
     import numpy as np
 

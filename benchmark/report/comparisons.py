@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.records import Record, run_directory
+from benchmark.records import Record
 from benchmark.report import stats
 from benchmark.report.measures import Finder, before_and_after, finder
 from benchmark.report.runs import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
@@ -148,7 +148,7 @@ class Predictions:
 
     def _average(self, runs: Sequence[Record | None], task: str) -> tuple[stats.Placements, bytes] | None:
         """Placements of the mean AUC over the runs, and a fingerprint of the labels they rest on."""
-        if not runs or None in runs or self.group.options.root is None:
+        if not runs or None in runs:
             return None
         key = (task, *(run.run_id for run in runs if run))
         if key not in self._kept:
@@ -171,9 +171,11 @@ class Predictions:
         return (stats.average_placements(members), labels.pop()) if len(labels) == 1 else None
 
     def _read(self, record: Record, task: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        path = self.group.options.file(record.key, PREDICTIONS)
+        if path is None:
+            return None
         import numpy as np
 
-        path = run_directory(self.group.options.root, record.key) / PREDICTIONS
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return arrays[f"logits_{task}"], arrays[f"labels_{task}"]

@@ -9,7 +9,20 @@ from benchmark import transfer
 from benchmark.report import style
 from benchmark.report.comparisons import Comparison
 from benchmark.report.measures import arm_title, degradation, exact, metric_title, new_task_gain, trained
-from benchmark.report.plot import Plot, Row, area, colour, crowded, legend_below, unique
+from benchmark.report.plot import (
+    Plot,
+    Row,
+    area,
+    below,
+    colour,
+    crowded,
+    few_ticks,
+    legend_below,
+    legend_height,
+    logarithmic_counts,
+    palette,
+    unique,
+)
 from benchmark.report.runs import PRIMARY, SCRATCH, STAGE0, Group, Variant
 from benchmark.report.stats import Interval, mean
 
@@ -29,7 +42,7 @@ def trade_off(group: Group, task: str, slug: str) -> Plot | None:
                 continue
             rows.append(
                 {
-                    "method": group.labels[variant], "arm": arm, "gain": gain.mean, "gain_half_width": gain.half_width,
+                    "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm, "gain": gain.mean, "gain_half_width": gain.half_width,
                     "degradation": loss.mean, "degradation_half_width": loss.half_width, "trained_parameters": int(size),
                     "n": min(gain.n, loss.n),
                 }
@@ -39,7 +52,7 @@ def trade_off(group: Group, task: str, slug: str) -> Plot | None:
 
 def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
     axes = drawn.add_subplot()
-    methods, arms = unique(rows, "method"), unique(rows, "arm")
+    methods, arms = palette(rows), unique(rows, "arm")
     largest = max(row["trained_parameters"] for row in rows)
     for row in rows:
         shade = colour(row["method"], methods)
@@ -72,7 +85,7 @@ def parameters(group: Group, task: str, slug: str) -> Plot | None:
             if found is not None and size:
                 rows.append(
                     {
-                        "method": group.labels[variant], "arm": arm, "trained_parameters": int(size),
+                        "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm, "trained_parameters": int(size),
                         "score": found.mean, "score_half_width": found.half_width, "n": found.n,
                         "metric": metric_title(group, task), "task": task,
                     }
@@ -83,7 +96,7 @@ def parameters(group: Group, task: str, slug: str) -> Plot | None:
 
 def draw_parameters(drawn: Figure, rows: Sequence[Row]) -> None:
     axes = drawn.add_subplot()
-    methods, arms = unique(rows, "method"), unique(rows, "arm")
+    methods, arms = palette(rows), unique(rows, "arm")
     for row in rows:
         shade = colour(row["method"], methods)
         axes.errorbar(
@@ -97,6 +110,7 @@ def draw_parameters(drawn: Figure, rows: Sequence[Row]) -> None:
                 ha="center", va="center",
             )  # fmt: skip
     axes.set_xscale("log")
+    logarithmic_counts(axes.xaxis)
     axes.set_xlabel("trained parameters")
     axes.set_ylabel(f"{rows[0]['metric']} of {rows[0]['task']}")
     axes.margins(0.08)
@@ -140,7 +154,8 @@ def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
-    all_axes[-1].set_xlabel(f"score − score of {rows[0]['reference']} (better →)")
+    few_ticks(all_axes[-1])
+    drawn.supxlabel(f"score minus that of {rows[0]['reference']} (better →)", fontsize=7)
 
 
 def curves(group: Group, slug: str) -> Plot | None:
@@ -152,20 +167,21 @@ def curves(group: Group, slug: str) -> Plot | None:
             for epoch, scores in _validation(group, variant, own, task).items():
                 rows.append(
                     {
-                        "arm": arm, "task": task, "method": group.labels[variant], "epoch": epoch,
+                        "arm": arm, "task": task, "method": group.labels[variant],
+                        "place": group.variants.index(variant), "epoch": epoch,
                         "mean": mean(scores), "low": min(scores), "high": max(scores), "n": len(scores),
                     }
                 )  # fmt: skip
     panels = len({(row["arm"], row["task"]) for row in rows})
-    return Plot(f"curves-{slug}", rows, draw_curves, 0.9 + 1.25 * panels + _legend_height(rows)) if rows else None
+    return Plot(f"curves-{slug}", rows, draw_curves, 0.5 + 1.15 * panels + _legend_height(rows)) if rows else None
 
 
 def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
     panels = list(dict.fromkeys((row["arm"], row["task"]) for row in rows))
-    methods = unique(rows, "method")
+    methods = palette(rows)
     all_axes = drawn.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (arm, task) in zip(all_axes, panels, strict=True):
-        for method in methods:
+        for method in unique(rows, "method"):
             points = [row for row in rows if (row["arm"], row["task"], row["method"]) == (arm, task, method)]
             # Where early stopping has ended some seeds, the mean is over other seeds than before: no line there.
             points = [point for point in points if point["n"] == max(p["n"] for p in points)]
@@ -188,8 +204,9 @@ def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
     handles = [
         Line2D([], [], color=colour(m, methods), linestyle=("-", "--", ":", "-.")[i // len(style.COLOURS) % 4], label=m)
         for i, m in enumerate(methods)
+        if m
     ]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=2 if crowded(methods) else 3)
+    below(drawn, handles)
 
 
 def variants(group: Group, slug: str) -> list[Plot]:
@@ -230,6 +247,7 @@ def draw_variants(drawn: Figure, rows: Sequence[Row]) -> None:
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
+        few_ticks(axes)
     all_axes[-1, 0].set_xlabel("test score (better →)")
 
 
@@ -270,6 +288,5 @@ def _height(picture: float, rows: Sequence[Row]) -> float:
 
 
 def _legend_height(rows: Sequence[Row]) -> float:
-    """Inches for the legend: the more methods, the more lines."""
-    names = {row["method"] for row in rows}
-    return 0.15 * max(3, -(-len(names) // (2 if crowded(sorted(names)) else 3)) + 2)
+    """Inches for the legend: methods, arms and three sizes."""
+    return legend_height([*unique(rows, "method"), *map(arm_title, unique(rows, "arm")), "", "", ""])

@@ -191,6 +191,8 @@ class Clock:
     def cell(self, find: Finder, measure: Measure | None = None) -> Cell:
         """A time (or a rate) over the seeds; the wall-clock of the whole run unless a measure is given."""
         kinds = {machine_kind(r) for seed in self.group.seeds if (r := find(seed)) and r.status == "ok"}
+        if self._elsewhere(kinds):
+            return Cell(code="machine")
         if len(kinds) > 1:
             return Cell(code="mixed")
         found = cell(self.group, self.group.sample(find, measure or seconds))
@@ -200,9 +202,14 @@ class Clock:
 
     def share(self, find: Finder, full: Finder) -> Cell:
         runs = [r for f in (find, full) for seed in self.group.seeds if (r := f(seed)) and r.status == "ok"]
-        if len({machine_kind(record) for record in runs}) > 1:
-            return Cell(code="mixed")
+        kinds = {machine_kind(record) for record in runs}
+        if len(kinds) > 1 or self._elsewhere(kinds):
+            return Cell(code="machine" if self._elsewhere(kinds) else "mixed")
         return cell(self.group, percent(self.group.sample(find, seconds), self.group.sample(full, seconds)))
+
+    def _elsewhere(self, kinds: set[str]) -> bool:
+        wanted = self.group.options.machine
+        return wanted is not None and bool(kinds - {wanted})
 
     def notes(self) -> list[str]:
         if self.comparable:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from benchmark.report import style
 from benchmark.report.measures import arm_title
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
@@ -29,6 +32,8 @@ class Plot:
     draw: Callable[[Figure, Sequence[Row]], None]
     height: float = 2.8
     width: float = style.COLUMN_INCHES
+    late: Callable[[], list[Row]] | None = None
+    """Makes the rows when the figure is drawn: for what takes long and differs in the last bits between machines."""
 
     def data(self) -> str:
         stream = io.StringIO()
@@ -41,6 +46,9 @@ class Plot:
         return stream.getvalue()
 
     def write(self, directory: Path) -> list[Path]:
+        """Draw the pictures and write the data beside them."""
+        if self.late is not None:
+            return replace(self, rows=self.late(), late=None).write(directory)
         with style.figure(self.height, self.width) as drawn:
             self.draw(drawn, self.rows)
             paths = style.save(drawn, directory / self.name)
@@ -63,10 +71,11 @@ def legend_below(
     handles = [
         point(style.COLOURS[i % len(style.COLOURS)], "o", 5, f"{i + 1} {name}" if many else name)
         for i, name in enumerate(methods)
+        if name
     ]
     handles += [point("white", style.marker(arm, arms), 5, arm_title(arm)) for arm in arms]
     handles += [point("#BBBBBB", "o", math.sqrt(area(size, largest)), f"{short_count(size)} trained") for size in sizes]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.0)
+    below(drawn, handles)
 
 
 def area(count: float, largest: float) -> float:
@@ -76,11 +85,17 @@ def area(count: float, largest: float) -> float:
 
 
 def short_count(count: float) -> str:
-    return f"{count / 1e6:.2g}M" if count >= 999_500 else f"{count / 1e3:.3g}k" if count >= 1000 else f"{count:.0f}"
+    return f"{count / 1e6:.2g}M" if count >= 999_500 else f"{count / 1e3:.3g}k" if count >= 1000 else f"{count:.3g}"
 
 
 def unique(rows: Sequence[Row], key: str) -> list[str]:
     return list(dict.fromkeys(row[key] for row in rows))
+
+
+def palette(rows: Sequence[Row]) -> list[str]:
+    """Methods at their places among the group's rows, "" where one is not shown: one colour in all figures."""
+    names = {row["place"]: row["method"] for row in rows}
+    return [names.get(place, "") for place in range(max(names) + 1)]
 
 
 def colour(name: str, names: Sequence[str]) -> str:
@@ -90,3 +105,32 @@ def colour(name: str, names: Sequence[str]) -> str:
 def crowded(names: Sequence[str]) -> bool:
     """More names than colours: then numbers tell them apart."""
     return len(names) > len(style.COLOURS)
+
+
+def below(drawn: Figure, handles: Sequence[Artist]) -> None:
+    """A legend under the axes with as many columns as its longest name leaves room for."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(3, int(drawn.get_figwidth() / (0.28 + 0.058 * longest))))
+    drawn.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3, columnspacing=1.0)
+
+
+def legend_height(entries: Sequence[str], width: float = style.COLUMN_INCHES) -> float:
+    """Inches that `below` needs for these entries."""
+    columns = max(1, min(3, int(width / (0.28 + 0.058 * max(map(len, entries))))))
+    return 0.16 * -(-len(entries) // columns) + 0.1
+
+
+def logarithmic_counts(axis: Axis, unit: str = "") -> None:
+    """Ticks such as 1k, 20k, 3M on a logarithmic axis; few enough not to touch."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(10, subs=(1.0, 3.0), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value) + unit))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def few_ticks(axes: Axes) -> None:
+    """At most five numbers along the bottom: more touch each other at column width."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(4))

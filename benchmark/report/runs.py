@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmark.records import Record
+from benchmark.records import Key, Record, run_directory
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
 
@@ -86,15 +86,21 @@ class Options:
 
     ``defaults``: a method's default config, so that of several variants the one nearest to it is the main one.
     ``margin``: equivalence margin for "no degradation", in units of the score, fixed before results are seen.
-    ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``root``: the
-    result tree, for the arrays beside the records.
+    ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
+    result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
     """
 
     margin: float = 0.001
     reference: str = "mpt_rec"
     stale: frozenset[str] = frozenset()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    root: Path | None = None
+    roots: tuple[Path, ...] = ()
+    machine: str | None = None
+
+    def file(self, key: Key, name: str) -> Path | None:
+        """The array file of that name beside the record, in the first result tree that has it."""
+        paths = (run_directory(root, key) / name for root in self.roots)
+        return next((path for path in paths if path.is_file()), None)
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,11 @@ class Group:
     records: tuple[Record, ...]
     titles: Mapping[str, str]
     options: Options = Options()
+
+    @property
+    def identity(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str]:
+        """What records have to share to be compared."""
+        return (self.dataset, self.split, self.old_tasks, self.new_tasks, self.budget, self.selection)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -214,11 +225,11 @@ class Group:
     def main_variant(self, variants: Sequence[Variant]) -> Variant | None:
         """Of a method's variants the one nearest to its defaults, else the one with most runs, else the first."""
 
-        def rank(variant: Variant) -> tuple[int, int]:
+        def rank(variant: Variant) -> tuple[int, int, int]:
             defaults = self.options.defaults.get(variant.method, {})
             own = json.loads(variant.config)
             agreeing = sum(name in own and canonical(own[name]) == canonical(v) for name, v in defaults.items())
-            return agreeing, self._runs_of[variant]
+            return agreeing, self._runs_of[variant], -len(variant.config)
 
         return max(variants, key=rank, default=None)
 
