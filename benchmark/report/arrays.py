@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from benchmark.records import Record
@@ -47,8 +48,16 @@ def representations(group: Group, slug: str) -> list[Plot]:
             continue
         head = {"method": group.labels[variant], "arm": arm, "seed": seed}
         name = "".join(c if c.isalnum() else "_" for c in group.labels[variant])
+        source = f"{head} " + " ".join(f"{key} {blake2b(a.tobytes()).hexdigest()}" for key, a in sorted(kept.items()))
         made.append(
-            Plot(f"representations-{name}-{slug}", [], draw_representations, 2.9, late=partial(embedded, kept, head))
+            Plot(
+                f"representations-{name}-{slug}",
+                [],
+                draw_representations,
+                2.9,
+                late=partial(embedded, kept, head),
+                source=source,
+            )
         )
     return made
 
@@ -201,7 +210,8 @@ def draw_critical_differences(drawn: Figure, rows: Sequence[Row]) -> None:
     axes.plot([1, count], [0, 0], color="black", linewidth=1)
     for tick in range(1, count + 1):
         axes.plot([tick, tick], [0, -0.15], color="black", linewidth=0.8)
-        axes.text(tick, -0.3, str(tick), ha="center", va="bottom", fontsize=7)
+        if (tick - 1) % -(-count // 8) == 0:
+            axes.text(tick, -0.3, str(tick), ha="center", va="bottom", fontsize=7)
     axes.plot([1, 1 + width], [-1.3, -1.3], color="black", linewidth=1.5)
     axes.text(1 + width / 2, -1.4, f"critical difference {width:.2f}", ha="center", va="bottom", fontsize=7)
     for place, row in enumerate(rows):

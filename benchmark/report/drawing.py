@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,25 +26,23 @@ def draw(plots: Sequence[Plot], directory: Path, workers: int | None = None) -> 
         return [path for plot in plots for path in plot.write(directory)]
     shares = [list(plots)[place::workers] for place in range(workers)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", "from benchmark.report.drawing import main; main()"]
-    running = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) for _ in shares[1:]
-    ]
-    for process, share in zip(running, shares[1:], strict=True):
-        assert process.stdin is not None
-        process.stdin.write(pickle.dumps((share, directory)))
-        process.stdin.close()
-    found = {plot.name: plot.write(directory) for plot in shares[0]}
-    for process in running:
-        assert process.stdout is not None
-        answer = process.stdout.read()
-        if process.wait() != 0:
+    # -P: the current directory must not shadow the package that this process runs from.
+    command = [sys.executable, "-P", "-c", "from benchmark.report.drawing import main; main()"]
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+        for place, share in enumerate(shares[1:]):
+            job = Path(folder) / str(place)
+            job.write_bytes(pickle.dumps((share, directory.absolute())))
+            running.append(subprocess.Popen([*command, str(job)], env=environment))
+        found = {plot.name: plot.write(directory) for plot in shares[0]}
+        failed = [process.wait() for process in running]  # all of them: none may outlive the folder
+        if any(failed):
             raise RuntimeError("a worker failed to draw its figures; its message is above")
-        found |= pickle.loads(answer)
-    return [path for plot in plots for path in found[plot.name]]
+    return [path for plot in plots for path in found.get(plot.name) or plot.files(directory)]
 
 
 def main() -> None:
-    """A worker: plots come in, the names of the files go out."""
-    plots, directory = pickle.load(sys.stdin.buffer)
-    sys.stdout.buffer.write(pickle.dumps({plot.name: plot.write(directory) for plot in plots}))
+    """A worker: draws the plots in the file that it is given."""
+    plots, directory = pickle.loads(Path(sys.argv[1]).read_bytes())
+    for plot in plots:
+        plot.write(directory)

@@ -74,7 +74,7 @@ class Cell:
 class Column:
     """``key`` names the column in CSV, ``header`` for readers; neighbours of one ``group`` share a spanning header.
 
-    ``better``: +1 if larger is better, -1 if smaller, 0 if the column is not ranked. ``signed`` prints a plus.
+    ``wrap``: a text that may be broken into lines. ``better``: +1 if larger is better, -1 if smaller, 0 if the column is not ranked. ``signed`` prints a plus.
     """
 
     key: str
@@ -83,6 +83,7 @@ class Column:
     better: Literal[-1, 0, 1] = 0
     group: str = ""
     signed: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True)

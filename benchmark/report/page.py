@@ -155,8 +155,8 @@ def _no_counterpart(group: Group, known: Sequence[Group]) -> str:
 def check(out: Path, titles: Mapping[str, str], **options: Any) -> list[str]:
     """What differs between the files below ``out`` and what its records give; empty if nothing does.
 
-    Tables and the figures' data are compared byte for byte. Of the pictures only the existence is checked: their bytes
-    depend on the version of the drawing library, and they are drawn from that data alone.
+    Tables and the figures' data are compared byte for byte. Of a picture what is compared is the hash of the data that
+    it was drawn from, which it carries: its bytes depend on the version of the drawing library.
     """
     made = report(out, titles, **options)
     wanted = made.files()
@@ -168,6 +168,10 @@ def check(out: Path, titles: Mapping[str, str], **options: Any) -> list[str]:
         elif path.read_bytes() != content.encode():
             differing.append(f"{name}: differs from the records")
     differing += [f"{name}: missing" for name in made.pictures() if not (out / name).is_file()]
+    for plot in made.plots:
+        drawn = plot.drawn_from(out / "figures")
+        if all(path.is_file() for path in plot.files(out / "figures")) and (not drawn or drawn[0] != plot.data_hash):
+            differing.append(f"figures/{plot.name}.png or .pdf: drawn from other data")
     known = set(wanted) | set(made.pictures())
     for folder in ("tables", "figures"):
         present = sorted(path.name for path in (out / folder).glob("*") if path.is_file())

@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+STAMP = re.compile(rb"mpt-bench data ([0-9a-f]{16}) code ([0-9a-f]{16})")
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -34,6 +40,21 @@ class Plot:
     width: float = style.COLUMN_INCHES
     late: Callable[[], list[Row]] | None = None
     """Makes the rows when the figure is drawn: for what takes long and differs in the last bits between machines."""
+    source: str = ""
+    """What ``late`` works on, as a hash."""
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of what is in the picture. It is written into the picture's metadata."""
+        return blake2b((self.source or self.data()).encode(), digest_size=8).hexdigest()
+
+    def drawn_from(self, directory: Path) -> tuple[str, str] | None:
+        """Data hash and code hash that the existing pictures carry; None if one is absent or they disagree."""
+        found = set()
+        for path in self.files(directory)[:2]:
+            match = STAMP.search(path.read_bytes()) if path.is_file() else None
+            found.add((match[1].decode(), match[2].decode()) if match else None)
+        return found.pop() if len(found) == 1 else None
 
     def data(self) -> str:
         stream = io.StringIO()
@@ -46,15 +67,31 @@ class Plot:
         return stream.getvalue()
 
     def write(self, directory: Path) -> list[Path]:
-        """Draw the pictures and write the data beside them."""
+        """Draw the pictures and write the data beside them; pictures of the same data by the same code are kept."""
+        paths = self.files(directory)
+        if self.drawn_from(directory) == (self.data_hash, code_hash()) and paths[-1].is_file():
+            if self.late is None:
+                write_atomically(paths[-1], self.data())
+            return paths
         if self.late is not None:
             return replace(self, rows=self.late(), late=None).write(directory)
         with style.figure(self.height, self.width) as drawn:
             self.draw(drawn, self.rows)
-            paths = style.save(drawn, directory / self.name)
-        table = directory / f"{self.name}.csv"
-        write_atomically(table, self.data())
-        return [*paths, table]
+            style.save(drawn, directory / self.name, f"mpt-bench data {self.data_hash} code {code_hash()}")
+        write_atomically(paths[-1], self.data())
+        return paths
+
+    def files(self, directory: Path) -> list[Path]:
+        """What `write` writes."""
+        return [directory / f"{self.name}.{ending}" for ending in ("pdf", "png", "csv")]
+
+
+@cache
+def code_hash() -> str:
+    """Hash of what draws: this package's drawing modules and the version of the drawing library."""
+    names = ("plot.py", "figures.py", "arrays.py", "style.py")
+    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
+    return blake2b(sources + version("matplotlib").encode(), digest_size=8).hexdigest()
 
 
 def legend_below(

@@ -70,16 +70,16 @@ def published(group: Group, slug: str) -> Table | None:
     if not rows:
         return None
     columns = (
-        Column("title", "Published as", "text"),
+        Column("title", "Published as", "text", wrap=True),
         Column("source", "Source", "text"),
         Column("method", "Method", "text"),
         Column("arm", "Arm", "text"),
         Column("task", "Task", "text"),
-        Column("quantity", "Quantity", "text"),
+        Column("quantity", "Quantity", "text", wrap=True),
         Column("published", "published", "text"),
         Column("ours", "ours"),
         Column("difference", "ours − published", signed=True),
-        Column("verdict", "Verdict", "text"),
+        Column("verdict", "Verdict", "text", wrap=True),
     )
     return Table(
         f"published-{slug}",

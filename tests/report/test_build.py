@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_numbers_are_those_worked_out_by_hand(built: Path) -> None:
 
 def test_building_twice_gives_the_same_bytes(out: Path) -> None:
     before = {path: path.read_bytes() for folder in ("tables", "figures") for path in out.glob(f"{folder}/*")}
+    shutil.rmtree(out / "figures")
     assert {path: path.read_bytes() for path in report.build(out, TITLES)} == before
 
 
@@ -70,6 +72,24 @@ def test_check_is_silent_after_build_and_names_what_changed(out: Path) -> None:
         "tables/new_task-census.md: differs from the records",
         "tables/old_tasks-gone.md: no records behind it",
     ]
+
+
+def test_a_picture_of_other_data_is_noticed(out: Path) -> None:
+    shutil.copy(out / "figures/parameters-census.png", out / "figures/trade_off-census.png")
+    assert report.check(out, TITLES) == ["figures/trade_off-census.png or .pdf: drawn from other data"]
+    report.build(out, TITLES)
+    assert report.check(out, TITLES) == []
+
+
+def test_pictures_that_are_up_to_date_are_kept_and_others_drawn_again(out: Path) -> None:
+    places = sorted(out.glob("figures/*.p*"))
+    for path in places:
+        os.utime(path, (0, 0))
+    path = out / "figures/forest-census.pdf"
+    path.write_bytes(path.read_bytes().replace(b"code ", b"c0de "))
+    report.build(out, TITLES)
+    drawn = {path.name for path in places if path.stat().st_mtime > 0}
+    assert drawn == {"forest-census.pdf", "forest-census.png"}
 
 
 def test_a_changed_record_is_noticed(out: Path) -> None:
