@@ -34,8 +34,10 @@ def draw(plots: Sequence[Plot], directory: Path, workers: int | None = None) -> 
             job = Path(folder) / str(place)
             job.write_bytes(pickle.dumps((share, directory.absolute())))
             running.append(subprocess.Popen([*command, str(job)], env=environment))
-        found = {plot.name: plot.write(directory) for plot in shares[0]}
-        failed = [process.wait() for process in running]  # all of them: none may outlive the folder
+        try:
+            found = {plot.name: plot.write(directory) for plot in shares[0]}
+        finally:
+            failed = [process.wait() for process in running]  # all of them: none may outlive the folder
         if any(failed):
             raise RuntimeError("a worker failed to draw its figures; its message is above")
     return [path for plot in plots for path in found.get(plot.name) or plot.files(directory)]

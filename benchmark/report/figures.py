@@ -15,12 +15,13 @@ from benchmark.report.plot import (
     area,
     below,
     colour,
-    crowded,
     few_ticks,
     legend_below,
     legend_height,
     logarithmic_counts,
     palette,
+    rank_lines,
+    scatter_rows,
     unique,
 )
 from benchmark.report.runs import PRIMARY, SCRATCH, STAGE0, Group, Variant
@@ -54,21 +55,13 @@ def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
     axes = drawn.add_subplot()
     methods, arms = palette(rows), unique(rows, "arm")
     largest = max(row["trained_parameters"] for row in rows)
-    for row in rows:
-        shade = colour(row["method"], methods)
-        x, y = row["degradation"], row["gain"]
-        axes.errorbar(
-            x, y, row["gain_half_width"] or 0, row["degradation_half_width"] or 0,
-            ecolor=shade, elinewidth=0.7, alpha=0.5, fmt="none", zorder=2,
-        )  # fmt: skip
-        axes.scatter(
-            x, y, area(row["trained_parameters"], largest), shade, marker=style.marker(row["arm"], arms),
-            alpha=0.75, edgecolors="black", linewidths=0.4, zorder=3,
-        )  # fmt: skip
-        if crowded(methods):  # colours repeat: numbers tell the methods apart
-            axes.annotate(str(methods.index(row["method"]) + 1), (x, y), fontsize=5, ha="center", va="center", zorder=4)
+    sizes = [area(row["trained_parameters"], largest) for row in rows]
+    scatter_rows(
+        axes, rows, ("degradation", "gain"), ("degradation_half_width", "gain_half_width"), methods, arms, sizes
+    )
     axes.axvline(0, color="#888888", linewidth=0.6, zorder=1)
     axes.axhline(0, color="#888888", linewidth=0.6, zorder=1)
+    few_ticks(axes)
     axes.set_xlabel("mean degradation of the old tasks (← better)")
     axes.set_ylabel("new-task gain over single-task (better →)")
     axes.margins(0.12)
@@ -97,18 +90,9 @@ def parameters(group: Group, task: str, slug: str) -> Plot | None:
 def draw_parameters(drawn: Figure, rows: Sequence[Row]) -> None:
     axes = drawn.add_subplot()
     methods, arms = palette(rows), unique(rows, "arm")
-    for row in rows:
-        shade = colour(row["method"], methods)
-        axes.errorbar(
-            row["trained_parameters"], row["score"], row["score_half_width"] or 0, fmt=style.marker(row["arm"], arms),
-            color=shade, ecolor=shade, elinewidth=0.7, markersize=5.5, markeredgecolor="black", markeredgewidth=0.4,
-            alpha=0.8,
-        )  # fmt: skip
-        if crowded(methods):
-            axes.annotate(
-                str(methods.index(row["method"]) + 1), (row["trained_parameters"], row["score"]), fontsize=5,
-                ha="center", va="center",
-            )  # fmt: skip
+    scatter_rows(
+        axes, rows, ("trained_parameters", "score"), ("", "score_half_width"), methods, arms, [30.0] * len(rows)
+    )
     axes.set_xscale("log")
     logarithmic_counts(axes.xaxis)
     axes.set_xlabel("trained parameters")
@@ -143,12 +127,8 @@ def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
     )[:, 0]
     size = 7 if len(rows) <= 60 else 4
     for axes, (arm, task), lines in zip(all_axes, panels, members, strict=True):
-        for place, row in enumerate(lines):
-            shade = {"better": "#009E73", "worse": "#D55E00"}.get(row["verdict"].split()[0], "#555555")
-            axes.errorbar(
-                row["difference"], place, xerr=row["half_width"] or 0, fmt="o" if row["half_width"] else "|",
-                color=shade, markersize=3.5, elinewidth=1.0, capsize=1.5,
-            )  # fmt: skip
+        shades = {"better": "#009E73", "worse": "#D55E00"}
+        rank_lines(axes, lines, "difference", [shades.get(row["verdict"].split()[0], "#555555") for row in lines])
         axes.axvline(0, color="#888888", linewidth=0.8, zorder=1)
         axes.set_yticks(range(len(lines)), [row["method"] for row in lines], fontsize=size)
         axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -238,11 +218,7 @@ def draw_variants(drawn: Figure, rows: Sequence[Row]) -> None:
     all_axes = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=[len(lines) + 0.8 for lines in members])
     names = unique(rows, "method")
     for axes, (arm, task), lines in zip(all_axes[:, 0], panels, members, strict=True):
-        for place, row in enumerate(lines):
-            axes.errorbar(
-                row["mean"], place, xerr=row["half_width"] or 0, fmt="o", color=colour(row["method"], names),
-                markersize=4, elinewidth=1.0, capsize=1.5,
-            )  # fmt: skip
+        rank_lines(axes, lines, "mean", [colour(row["method"], names) for row in lines])
         axes.set_yticks(range(len(lines)), [row["method"] for row in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)

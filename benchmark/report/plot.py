@@ -157,6 +157,41 @@ def legend_height(entries: Sequence[str], width: float = style.COLUMN_INCHES) ->
     return 0.16 * -(-len(entries) // columns) + 0.1
 
 
+def scatter_rows(
+    axes: Axes,
+    rows: Sequence[Row],
+    places: tuple[str, str],
+    errors: tuple[str, str],
+    methods: Sequence[str],
+    arms: list[str],
+    sizes: Sequence[float],
+) -> None:
+    """One marker per row with its intervals: colour by method, shape by arm. Few artists: each costs time."""
+    x, y = ([row[name] for row in rows] for name in places)
+    across, along = ([row.get(name) or 0.0 for row in rows] for name in errors)
+    shades = [colour(row["method"], methods) for row in rows]
+    axes.errorbar(x, y, along, across, ecolor=shades, elinewidth=0.7, alpha=0.5, fmt="none", zorder=2)
+    for arm in arms:
+        mine = [place for place, row in enumerate(rows) if row["arm"] == arm]
+        axes.scatter(
+            [x[i] for i in mine], [y[i] for i in mine], [sizes[i] for i in mine], [shades[i] for i in mine],
+            marker=style.marker(arm, arms), alpha=0.75, edgecolors="black", linewidths=0.4, zorder=3,
+        )  # fmt: skip
+    if crowded(methods):  # colours repeat: numbers tell the methods apart
+        for row, *place in zip(rows, x, y, strict=True):
+            text = str(list(methods).index(row["method"]) + 1)
+            axes.annotate(text, place, fontsize=5, ha="center", va="center", zorder=4)
+
+
+def rank_lines(axes: Axes, rows: Sequence[Row], value: str, shades: Sequence[str]) -> None:
+    """One line per row from above: mean and interval."""
+    x, y = [row[value] for row in rows], range(len(rows))
+    axes.errorbar(
+        x, y, xerr=[row["half_width"] or 0.0 for row in rows], ecolor=list(shades), elinewidth=1.0, fmt="none"
+    )
+    axes.scatter(x, y, 12, list(shades), zorder=3)
+
+
 def logarithmic_counts(axis: Axis, unit: str = "") -> None:
     """Ticks such as 1k, 20k, 3M on a logarithmic axis; few enough not to touch."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

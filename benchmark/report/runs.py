@@ -156,17 +156,26 @@ class Group:
         index = defaultdict(list)
         for record in self.records:
             index[variant_of(record), record.key.arm, record.key.seed].append(record)
-        return index
+        # The run that answers is the last stage's; found here once, not at every question.
+        order = lambda record: (record.key.stage, record.status == "ok", record.run_id)
+        return {place: sorted(runs, key=order, reverse=True) for place, runs in index.items()}
 
     def arms(self, variant: Variant) -> list[str]:
         """Arms of a variant by which it takes in new tasks, reference arms first, then by name."""
-        found = {arm for other, arm, _ in self._index if other == variant} - {STAGE0}
-        return sorted(found, key=lambda arm: (arm != SCRATCH, arm != JOINT, arm))
+        return self._arms.get(variant, [])
+
+    @cached_property
+    def _arms(self) -> Mapping[Variant, list[str]]:
+        found = defaultdict(set)
+        for variant, arm, _ in self._index:
+            if arm != STAGE0:
+                found[variant].add(arm)
+        return {v: sorted(arms, key=lambda arm: (arm != SCRATCH, arm != JOINT, arm)) for v, arms in found.items()}
 
     def find(self, variant: Variant, arm: str, seed: int, task: str | None = None) -> Record | None:
         """The run that answers for ``task`` (any run if None): of several stages the last."""
-        runs = [r for r in self._index.get((variant, arm, seed), ()) if task is None or _covers(r, task)]
-        return max(runs, key=lambda r: (r.key.stage, r.status == "ok", r.run_id), default=None)
+        runs = self._index.get((variant, arm, seed), ())
+        return next((run for run in runs if task is None or _covers(run, task)), None)
 
     def baseline(self, variant: Variant, arm: str, seed: int) -> Record | None:
         """The stage-0 run that an arm's run is measured against.
@@ -213,7 +222,16 @@ class Group:
 
     def score(self, variant: Variant, arm: str, task: str, metric: str | None = None) -> Sample:
         """Test score of ``task`` after ``arm``; the primary metric unless one is named."""
-        return self.sample(lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric))
+        asked = (variant, arm, task, metric)
+        if asked not in self._scores:  # tables and figures ask for the same ones again and again
+            self._scores[asked] = self.sample(
+                lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric)
+            )
+        return self._scores[asked]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[Variant, str, str, str | None], Sample]:
+        return {}
 
     @cached_property
     def reference(self) -> Variant | None:
