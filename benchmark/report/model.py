@@ -15,6 +15,7 @@ Kind = Literal["text", "score", "count", "percent", "seconds", "bytes", "p"]
 Emphasis = Literal["", "best", "second"]
 
 CODES = {
+    "n/a": "does not apply",
     "OOM": "out of memory",
     "T/O": "hit the time limit",
     "failed": "the run failed",
@@ -23,7 +24,8 @@ CODES = {
     "missing": "no such run yet",
     "one-class": "test rows of one class only, metric undefined",
     "undefined": "metric undefined",
-    "n/a": "does not apply",
+    "no file": "predictions were not stored for every run",
+    "few": "too few datasets for a claim",
     "mixed": "runs from different machine kinds, not comparable",
     "machine": "other machine kind, not comparable",
     "not found": "value not known from the publication",
@@ -34,17 +36,20 @@ STATUS_CODES = {"oom": "OOM", "timeout": "T/O", "failed": "failed", "skipped": "
 
 MARKS = {
     "stale": "made by code or data that changed since",
-    "≈": "not distinguishable from the best of its column (paired t, Holm)",
-    "*": "differs from the reference, Holm-adjusted p < .05",
-    "**": "differs from the reference, Holm-adjusted p < .01",
-    "***": "differs from the reference, Holm-adjusted p < .001",
+    "≈": "not parted from the column's best by a paired t-test, Holm over the column",
+    "*": "differs from the reference method, Holm-adjusted p < .05",
+    "**": "differs from the reference method, Holm-adjusted p < .01",
+    "***": "differs from the reference method, Holm-adjusted p < .001",
 }
 """Marks behind a number. "n=3" is a further one: fewer seeds than the table says."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One of value, text, code. ``half_width`` is that of the interval around ``value``, ``n`` how many seeds."""
+    """One of value, text, code. ``half_width`` is that of the interval around ``value``, ``n`` how many seeds.
+
+    ``kind`` overrides the column's where a column holds numbers of several kinds.
+    """
 
     value: float | None = None
     half_width: float | None = None
@@ -53,6 +58,7 @@ class Cell:
     code: str | None = None
     marks: tuple[str, ...] = ()
     emphasis: Emphasis = ""
+    kind: Kind | None = None
 
     def __post_init__(self) -> None:
         given = [item for item in (self.value, self.text or None, self.code) if item is not None]
@@ -68,7 +74,7 @@ class Cell:
 class Column:
     """``key`` names the column in CSV, ``header`` for readers; neighbours of one ``group`` share a spanning header.
 
-    ``better``: +1 if larger is better, -1 if smaller, 0 if the column is not ranked. ``signed`` prints a plus.
+    ``wrap``: a text that may be broken into lines. ``better``: +1 if larger is better, -1 if smaller, 0 if the column is not ranked. ``signed`` prints a plus.
     """
 
     key: str
@@ -77,6 +83,7 @@ class Column:
     better: Literal[-1, 0, 1] = 0
     group: str = ""
     signed: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,14 @@ class Table:
         return [mark for mark in MARKS if mark in used]
 
     def ranked(self) -> Table:
-        """The same table with the best value of each ranked column marked, and the second best. Ties share."""
+        """The same table with the best value of each ranked column marked, and the second best. Ties share.
+
+        A number that rests on fewer seeds than planned, or on a stale run, is not ranked.
+        """
         rows = [dict(row.cells) for row in self.rows]
         for column in self.columns:
             # Rounded, so that the last bits of a difference of floats cannot part a tie.
-            values = [None if (v := cells[column.key].value) is None else round(v, 10) for cells in rows]
+            values = [None if (v := _rankable(cells[column.key])) is None else round(v, 10) for cells in rows]
             order = sorted(set(values) - {None}, key=lambda v: -column.better * v)
             if not column.better or len(order) < 2:
                 continue  # nothing to compare: a lone value is not "best"
@@ -124,6 +134,10 @@ class Table:
                     emphasis = "best" if value == order[0] else "second"
                     cells[column.key] = replace(cells[column.key], emphasis=emphasis)
         return replace(self, rows=tuple(replace(row, cells=cells) for row, cells in zip(self.rows, rows, strict=True)))
+
+
+def _rankable(cell: Cell) -> float | None:
+    return None if any(mark == "stale" or mark.startswith("n=") for mark in cell.marks) else cell.value
 
 
 @dataclass(frozen=True)
@@ -140,20 +154,20 @@ def digits(cell: Cell, column: Column) -> Digits:
 
     Scores have two to five decimals, four where there is no interval or it is exactly 0.
     """
-    value = cell.value
+    value, kind = cell.value, cell.kind or column.kind
     if value is None:
         raise ValueError("only a number has digits")
-    if column.kind == "count":
-        return Digits(f"{round(value):,}")
-    if column.kind == "p":
+    if kind == "count":
+        return Digits(f"{round(value):+,}" if column.signed and round(value) else f"{round(value):,}")
+    if kind == "p":
         return Digits("<0.001" if value < 0.001 else f"{value:.3f}")
-    if column.kind == "bytes":
+    if kind == "bytes":
         return Digits(f"{value / 2**20:.0f}", unit="MiB")
-    low, high, default = {"score": (2, 5, 4), "percent": (0, 3, 2), "seconds": (0, 3, 1)}[column.kind]
+    low, high, default = {"score": (2, 5, 4), "percent": (0, 3, 2), "seconds": (0, 3, 1)}[kind]
     places = default
     if cell.half_width:
         places = min(high, max(low, 1 - math.floor(math.log10(cell.half_width))))
-    elif column.kind != "score" and value:
+    elif kind != "score" and value:
         places = min(high, max(low, 2 - math.floor(math.log10(abs(value)))))  # three significant digits
     half_width = "" if cell.half_width is None else f"{cell.half_width:.{places}f}"
     text = f"{value:+.{places}f}" if column.signed else f"{value:.{places}f}"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from benchmark.records import Record
+from benchmark.records import Key, Record, run_directory
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
 
@@ -79,6 +81,29 @@ def worst_code(codes: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a rebuild is asked for, beyond the records.
+
+    ``defaults``: a method's default config, so that of several variants the one nearest to it is the main one.
+    ``margin``: equivalence margin for "no degradation", in units of the score, fixed before results are seen.
+    ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
+    result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
+    """
+
+    margin: float = 0.001
+    reference: str = "mpt_rec"
+    stale: frozenset[str] = frozenset()
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
+    machine: str | None = None
+
+    def file(self, key: Key, name: str) -> Path | None:
+        """The array file of that name beside the record, in the first result tree that has it."""
+        paths = (run_directory(root, key) / name for root in self.roots)
+        return next((path for path in paths if path.is_file()), None)
+
+
+@dataclass(frozen=True)
 class Group:
     """Comparable records. ``seeds`` are all seeds that any of them has: what each cell should rest on."""
 
@@ -90,7 +115,12 @@ class Group:
     selection: str
     records: tuple[Record, ...]
     titles: Mapping[str, str]
-    stale_runs: frozenset[str] = frozenset()
+    options: Options = Options()
+
+    @property
+    def identity(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str]:
+        """What records have to share to be compared."""
+        return (self.dataset, self.split, self.old_tasks, self.new_tasks, self.budget, self.selection)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -110,9 +140,14 @@ class Group:
         """What a row is called: the method's title, and the config values by which its variants differ."""
         labels = {}
         for variant in self.variants:
-            siblings = [json.loads(other.config) for other in self.variants if other.method == variant.method]
+            siblings = [other for other in self.variants if other.method == variant.method]
             title = self.titles.get(variant.method) or variant.method
-            difference = _difference(json.loads(variant.config), siblings)
+            main = self.main_variant(siblings) if self.options.defaults.get(variant.method) else None
+            if main is None:
+                difference = _difference(json.loads(variant.config), [json.loads(other.config) for other in siblings])
+            else:  # the main variant bears the plain title, the others say how they differ from it
+                difference = _difference(json.loads(variant.config), [json.loads(v.config) for v in (main, variant)])
+                difference = "" if variant == main else difference
             labels[variant] = f"{title} ({difference})" if difference else title
         return labels
 
@@ -121,17 +156,26 @@ class Group:
         index = defaultdict(list)
         for record in self.records:
             index[variant_of(record), record.key.arm, record.key.seed].append(record)
-        return index
+        # The run that answers is the last stage's; found here once, not at every question.
+        order = lambda record: (record.key.stage, record.status == "ok", record.run_id)
+        return {place: sorted(runs, key=order, reverse=True) for place, runs in index.items()}
 
     def arms(self, variant: Variant) -> list[str]:
         """Arms of a variant by which it takes in new tasks, reference arms first, then by name."""
-        found = {arm for other, arm, _ in self._index if other == variant} - {STAGE0}
-        return sorted(found, key=lambda arm: (arm != SCRATCH, arm != JOINT, arm))
+        return self._arms.get(variant, [])
+
+    @cached_property
+    def _arms(self) -> Mapping[Variant, list[str]]:
+        found = defaultdict(set)
+        for variant, arm, _ in self._index:
+            if arm != STAGE0:
+                found[variant].add(arm)
+        return {v: sorted(arms, key=lambda arm: (arm != SCRATCH, arm != JOINT, arm)) for v, arms in found.items()}
 
     def find(self, variant: Variant, arm: str, seed: int, task: str | None = None) -> Record | None:
         """The run that answers for ``task`` (any run if None): of several stages the last."""
-        runs = [r for r in self._index.get((variant, arm, seed), ()) if task is None or _covers(r, task)]
-        return max(runs, key=lambda r: (r.key.stage, r.status == "ok", r.run_id), default=None)
+        runs = self._index.get((variant, arm, seed), ())
+        return next((run for run in runs if task is None or _covers(run, task)), None)
 
     def baseline(self, variant: Variant, arm: str, seed: int) -> Record | None:
         """The stage-0 run that an arm's run is measured against.
@@ -170,7 +214,7 @@ class Group:
                 codes[seed] = result or "undefined"
             else:
                 values[seed] = float(result)
-            if record.run_id in self.stale_runs:
+            if record.run_id in self.options.stale:
                 stale.add(seed)
         if set(codes.values()) == {"missing"} and not values:
             codes = dict.fromkeys(codes, "n/a")  # nobody planned it: not a gap among the seeds
@@ -178,7 +222,38 @@ class Group:
 
     def score(self, variant: Variant, arm: str, task: str, metric: str | None = None) -> Sample:
         """Test score of ``task`` after ``arm``; the primary metric unless one is named."""
-        return self.sample(lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric))
+        asked = (variant, arm, task, metric)
+        if asked not in self._scores:  # tables and figures ask for the same ones again and again
+            self._scores[asked] = self.sample(
+                lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric)
+            )
+        return self._scores[asked]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[Variant, str, str, str | None], Sample]:
+        return {}
+
+    @cached_property
+    def reference(self) -> Variant | None:
+        """The row that paired differences refer to: the named method, else the first that is no single-task model."""
+        several = [variant for variant in self.variants if variant.method != SINGLE_TASK]
+        named = [variant for variant in several if variant.method == self.options.reference]
+        return self.main_variant(named or [v for v in several if v.method == several[0].method])
+
+    def main_variant(self, variants: Sequence[Variant]) -> Variant | None:
+        """Of a method's variants the one nearest to its defaults, else the one with most runs, else the first."""
+
+        def rank(variant: Variant) -> tuple[int, int, int]:
+            defaults = self.options.defaults.get(variant.method, {})
+            own = json.loads(variant.config)
+            agreeing = sum(name in own and canonical(own[name]) == canonical(v) for name, v in defaults.items())
+            return agreeing, self._runs_of[variant], -len(variant.config)
+
+        return max(variants, key=rank, default=None)
+
+    @cached_property
+    def _runs_of(self) -> Counter[Variant]:
+        return Counter(variant_of(record) for record in self.records)
 
     def single_task(self, task: str) -> Sample:
         """The reference: a model trained on ``task`` alone."""
@@ -193,9 +268,7 @@ class Group:
         return records_hash(self.records)
 
 
-def group_records(
-    records: Iterable[Record], titles: Mapping[str, str], stale_runs: Collection[str] = ()
-) -> list[Group]:
+def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:
     """Groups in a fixed order."""
     groups = defaultdict(list)
     for record in records:
@@ -204,7 +277,7 @@ def group_records(
             key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
         ].append(record)
     return [
-        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, frozenset(stale_runs))
+        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options)
         for place, found in sorted(groups.items())
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,9 @@ def figure(height: float, width: float = COLUMN_INCHES) -> Iterator[Figure]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the CSV beside the picture has the name.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         drawn = Figure(figsize=(width, height), layout="constrained")
@@ -58,13 +61,17 @@ def figure(height: float, width: float = COLUMN_INCHES) -> Iterator[Figure]:
         yield drawn
 
 
-def save(drawn: Figure, stem: Path) -> list[Path]:
-    """``stem``.pdf and .png without dates in them, so that the same records give the same files."""
+def save(drawn: Figure, stem: Path, stamp: str) -> None:
+    """``stem``.pdf and .png without dates in them, so that the same records give the same files.
+
+    ``stamp`` goes into the metadata of both.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     pdf, png = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
-    drawn.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    drawn.savefig(png, metadata={"Software": None})
-    return [pdf, png]
+    drawn.draw_without_rendering()  # lay out once for both files
+    drawn.set_layout_engine("none")
+    drawn.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None, "Keywords": stamp})
+    drawn.savefig(png, metadata={"Software": None, "Comment": stamp})
 
 
 def marker(arm: str, arms: list[str]) -> str:

@@ -73,8 +73,16 @@ def comma_separated(table: Table) -> str:
     return stream.getvalue()
 
 
+LONG = 45
+"""More rows than this do not fit a page: then a longtable."""
+WIDE = 9
+"""More columns than this are set sideways: shrunk to the width of the text they could not be read."""
+WRAPPED = 0.11
+"""Share of the line that a wrapped text gets in a longtable."""
+
+
 def latex(table: Table) -> str:
-    r"""A table environment with caption and label, to be ``\input``; needs booktabs and graphicx (shrinks wide tables).
+    r"""A table with caption and label, to be ``\input``; its first line says which packages it needs.
 
     Numbers are arguments of ``\mptnum{mean}{half-width}`` and ``\mptval{number}``, which a document that loads
     siunitx may define for itself, e.g. ``\newcommand{\mptnum}[2]{\num{#1 \pm #2}}``.
@@ -92,27 +100,66 @@ def latex(table: Table) -> str:
         return text + "".join(rf"\textsuperscript{{{escape_latex(mark)}}}" for mark in cell.marks)
 
     columns = table.columns
-    lines = [
-        r"\providecommand{\mptnum}[2]{\ensuremath{#1 \pm #2}}",
-        r"\providecommand{\mptval}[1]{\ensuremath{#1}}",
-        r"\begin{table}",
-        r"  \centering\small\setlength{\tabcolsep}{4pt}",
-        rf"  \caption{{{escape_latex(table.caption)}}}",
-        rf"  \label{{tab:{re.sub(r'[^A-Za-z0-9:.-]', '-', table.name)}}}",
-        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"  \begin{{tabular}}{{{''.join('l' if column.kind == 'text' else 'r' for column in columns)}}}",
-        r"    \toprule",
-        *_latex_headers(columns),
-        r"    \midrule",
-    ]
+    body = []
     for number, row in enumerate(table.rows):
         if row.rule_above and number:
-            lines.append(r"    \addlinespace")
-        lines.append("    " + " & ".join(cell(row.cells[column.key], column) for column in columns) + r" \\")
-    lines += [r"    \bottomrule", r"  \end{tabular}}", r"  \par\medskip\begin{minipage}{\linewidth}\footnotesize"]
-    lines += [f"  {escape_latex(line)}\\par" for line in footer(table)]
-    lines += [r"  \end{minipage}", r"\end{table}", ""]
-    return "\n".join(lines)
+            body.append(r"    \addlinespace")
+        body.append("    " + " & ".join(cell(row.cells[column.key], column) for column in columns) + r" \\")
+    head = [
+        "% needs booktabs and graphicx; longtable, lscape and rotating where it uses their environments",
+        r"\providecommand{\mptnum}[2]{\ensuremath{#1 \pm #2}}",
+        r"\providecommand{\mptval}[1]{\ensuremath{#1}}",
+    ]
+    long = len(table.rows) > LONG
+    notes = [f"  {escape_latex(line)}\\par" for line in footer(table)]
+    names = [
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:.-]', '-', table.name)}}}",
+    ]
+    kinds = "".join("l" if column.kind == "text" else "r" for column in columns)
+    if long:
+        kinds = "".join(
+            f"p{{{WRAPPED}\\linewidth}}" if column.wrap else kind for column, kind in zip(columns, kinds, strict=True)
+        )
+        lscape = len(columns) > WIDE
+        lines = [
+            *([r"\begin{landscape}"] if lscape else []),
+            rf"{{\tiny\setlength{{\tabcolsep}}{{1.5pt}}\begin{{longtable}}{{{kinds}}}",
+            rf"  {''.join(names)}\\",
+            r"    \toprule",
+            *_latex_headers(columns),
+            r"    \midrule",
+            r"  \endhead",
+            *body,
+            r"    \bottomrule",
+            r"\end{longtable}}",
+            r"{\noindent\footnotesize",
+            *notes,
+            "}",
+            *([r"\end{landscape}"] if lscape else []),
+            "",
+        ]
+    else:
+        place = "sidewaystable" if len(columns) > WIDE else "table"
+        lines = [
+            rf"\begin{{{place}}}",
+            r"  \centering\small\setlength{\tabcolsep}{4pt}",
+            *(f"  {line}" for line in names),
+            r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"  \begin{{tabular}}{{{kinds}}}",
+            r"    \toprule",
+            *_latex_headers(columns),
+            r"    \midrule",
+            *body,
+            r"    \bottomrule",
+            r"  \end{tabular}}",
+            r"  \par\medskip\begin{minipage}{\linewidth}\footnotesize",
+            *notes,
+            r"  \end{minipage}",
+            rf"\end{{{place}}}",
+            "",
+        ]
+    return "\n".join(head + lines)
 
 
 def _latex_headers(columns: Sequence[Column]) -> list[str]:

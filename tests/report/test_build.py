@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from tests.report import made
-
-TITLES = {"single_task": "SingleTask", "shared_bottom": "Shared-Bottom", "mpt_rec": "MPT-Rec"}
+from tests.report.conftest import TITLES
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return made.write(tmp_path, made.study({"shared_bottom": 0.940, "mpt_rec": 0.946}))
+def out(built: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(built, tmp_path / "out"))
 
 
 def read(path: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -25,24 +26,23 @@ def read(path: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(row["method"], row.get("arm", "")): row for row in csv.DictReader(stream)}
 
 
-def test_build_writes_every_table_and_figure_in_every_format(out: Path) -> None:
-    written = {str(path.relative_to(out)) for path in report.build(out, TITLES)}
+def test_build_writes_every_table_and_figure_in_every_format(built: Path) -> None:
+    written = {str(path.relative_to(built)) for folder in ("tables", "figures") for path in built.glob(f"{folder}/*")}
     for table in ("old_tasks-census", "old_task_effect-census", "new_task-census"):
         assert {f"tables/{table}.{ending}" for ending in ("md", "tex", "csv")} <= written
     assert {f"figures/trade_off-census.{ending}" for ending in ("pdf", "png", "csv")} <= written
-    assert all((out / name).stat().st_size > 0 for name in written)
+    assert all((built / name).stat().st_size > 0 for name in written)
 
 
-def test_numbers_are_those_worked_out_by_hand(out: Path) -> None:
-    report.build(out, TITLES)
-    effect = read(out / "tables/old_task_effect-census.csv")
+def test_numbers_are_those_worked_out_by_hand(built: Path) -> None:
+    effect = read(built / "tables/old_task_effect-census.csv")
     joint = effect["Shared-Bottom", "joint"]
     assert float(joint["income_degradation"]) == pytest.approx(0.002)
     assert float(joint["marital_degradation"]) == pytest.approx(0.001)
     assert float(joint["degradation_mean"]) == pytest.approx(0.0015)
     assert float(joint["degradation_worst"]) == pytest.approx(0.002)
     assert float(effect["Shared-Bottom", "frozen"]["degradation_worst"]) == 0.0
-    new = read(out / "tables/new_task-census.csv")
+    new = read(built / "tables/new_task-census.csv")
     frozen = new["Shared-Bottom", "frozen"]
     assert float(frozen["trained_share"]) == pytest.approx(100 * 1000 / 10_000)
     assert float(frozen["paper_share"]) == pytest.approx(100 * 2000 / 10_000)
@@ -56,12 +56,12 @@ def test_numbers_are_those_worked_out_by_hand(out: Path) -> None:
 
 
 def test_building_twice_gives_the_same_bytes(out: Path) -> None:
-    first = {path: path.read_bytes() for path in report.build(out, TITLES)}
-    assert {path: path.read_bytes() for path in report.build(out, TITLES)} == first
+    before = {path: path.read_bytes() for folder in ("tables", "figures") for path in out.glob(f"{folder}/*")}
+    shutil.rmtree(out / "figures")
+    assert {path: path.read_bytes() for path in report.build(out, TITLES)} == before
 
 
 def test_check_is_silent_after_build_and_names_what_changed(out: Path) -> None:
-    report.build(out, TITLES)
     assert report.check(out, TITLES) == []
     table = out / "tables/new_task-census.md"
     table.write_text(table.read_text().replace("0.86", "0.96", 1))
@@ -74,8 +74,25 @@ def test_check_is_silent_after_build_and_names_what_changed(out: Path) -> None:
     ]
 
 
-def test_a_changed_record_is_noticed(out: Path) -> None:
+def test_a_picture_of_other_data_is_noticed(out: Path) -> None:
+    shutil.copy(out / "figures/parameters-census.png", out / "figures/trade_off-census.png")
+    assert report.check(out, TITLES) == ["figures/trade_off-census.png or .pdf: drawn from other data"]
     report.build(out, TITLES)
+    assert report.check(out, TITLES) == []
+
+
+def test_pictures_that_are_up_to_date_are_kept_and_others_drawn_again(out: Path) -> None:
+    places = sorted(out.glob("figures/*.p*"))
+    for path in places:
+        os.utime(path, (0, 0))
+    path = out / "figures/forest-census.pdf"
+    path.write_bytes(path.read_bytes().replace(b"code ", b"c0de "))
+    report.build(out, TITLES)
+    drawn = {path.name for path in places if path.stat().st_mtime > 0}
+    assert drawn == {"forest-census.pdf", "forest-census.png"}
+
+
+def test_a_changed_record_is_noticed(out: Path) -> None:
     path = min(out.glob("runs/census/mpt_rec/joint/*/record.json"))
     path.write_text(path.read_text().replace('"education":', '"education" :', 1).replace("0.3", "0.31", 1))
     assert any("differs" in line for line in report.check(out, TITLES))  # its hash stands in the footer
