@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
 INTERRUPTED = 130
+PRINTED_TABLES = ("old_tasks", "old_task_effect", "new_task")
+"""What a run prints at its end; all tables are in the files."""
 
 
 class _RunByDefault(click.Group):
@@ -124,6 +126,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     from rich.console import Console
 
     from benchmark.executor import Options, execute_plan
+    from benchmark.listing import remember_suite
     from benchmark.plan import make_plan
     from benchmark.progress import ProgressDisplay
 
@@ -134,7 +137,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     if options["dry_run"]:
         return _dry_run(suite, options)
     device = _checked_device(options["device"])
-    jobs = options["jobs"] or (1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // suite.threads))
+    jobs = options["jobs"] or _default_jobs(suite, device)
     make_plan(suite)  # every name and value is checked before anything is fetched
     out = out or Path("results") / suite.name
     unavailable = {} if options["mode"] == "only-read" else _prepare(suite, options["data_dir"], console)
@@ -163,6 +166,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
             plan, execution, display, warn=lambda text: click.echo(f"Warning: {text}", err=True), stale=_is_stale
         )
     if summary.records:
+        remember_suite(out, suite)
         _write_tables(out, console)
     bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
     console.print(
@@ -273,20 +277,33 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
 @cli.command()
 @_common
 @click.option("--check", is_flag=True, help="Fail if the tables on disk differ from what the records say.")
-def tables(suite_name: str | None, out: Path | None, check: bool) -> int:
+@click.option(
+    "--compare-to",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Another result tree whose records join yours; the tables go to <out>/comparison.",
+)
+def tables(suite_name: str | None, out: Path | None, check: bool, compare_to: Path | None) -> int:
     """Rebuild all tables and figures from the records alone."""
     from benchmark import report
-    from benchmark.listing import stale_ids, titles
+    from benchmark.listing import report_options, titles
 
     tree = _tree(suite_name, out)
+    options = report_options(tree)
+    if compare_to is not None:
+        compared = report.compare(tree, compare_to, titles(), **options)
+        for problem in compared.problems:
+            click.echo(f"Warning: {problem}", err=True)
+        for path in compared.write(tree / "comparison"):
+            click.echo(path)
+        return 0
     if check:
-        different = report.check(tree, titles(), stale_ids(tree))
+        different = report.check(tree, titles(), **options)
         for line in different:
             click.echo(line, err=True)
         if different:
             click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
         return 1 if different else 0
-    for path in report.build(tree, titles(), stale_ids(tree)):
+    for path in report.build(tree, titles(), **options):
         click.echo(path)
     return 0
 
@@ -406,6 +423,11 @@ def _prepare_one(name: str, data_dir: Path | None, console: Any) -> Any:
         return prepare(name, data_dir=data_dir, report=report)
 
 
+def _default_jobs(suite: Suite, device: str) -> int:
+    """One run per core on the CPU, where that has more throughput than several threads a run; one on a GPU."""
+    return 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // suite.threads)
+
+
 def _dry_run(suite: Suite, options: dict[str, Any]) -> int:
     """Show the plan without fetching or running anything."""
     from benchmark.listing import describe_plan
@@ -414,7 +436,8 @@ def _dry_run(suite: Suite, options: dict[str, Any]) -> int:
 
     states = {name: availability(name, options["data_dir"]) for name in suite.datasets}
     plan = make_plan(suite, {name: text for name, (state, text) in states.items() if state == "login"})
-    content = describe_plan(plan, {name: text for name, (_, text) in states.items()})
+    jobs = options["jobs"] or _default_jobs(suite, options["device"])
+    content = describe_plan(plan, {name: text for name, (_, text) in states.items()}, options["data_dir"], jobs)
     if options["as_json"]:
         click.echo(json.dumps(content, indent=1))
         return 0
@@ -441,11 +464,11 @@ def _is_stale(record: Record) -> bool:
 
 def _write_tables(out: Path, console: Any) -> None:
     from benchmark import report
-    from benchmark.listing import stale_ids, titles
+    from benchmark.listing import report_options, titles
 
-    stale = stale_ids(out)
-    written = report.build(out, titles(), stale)
-    text = report.report(out, titles(), stale).terminal(colour=console.is_terminal)
+    made = report.report(out, titles(), **report_options(out))
+    written = made.write(out)
+    text = made.terminal(console.is_terminal, names=PRINTED_TABLES)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {len(written)} files under {out}/tables and {out}/figures.", highlight=False)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import environment
 from benchmark.errors import BenchmarkError, UsageError
-from benchmark.records import Record, read_records
+from benchmark.records import Record, read_records, write_atomically
 from methods import METHODS, declared
 
 if TYPE_CHECKING:
     from benchmark.plan import Plan
+    from benchmark.suite import Suite
+
+SUITE_FILE = "suite.json"
 
 
 def titles() -> dict[str, str]:
@@ -72,9 +77,13 @@ def list_suites() -> list[dict[str, Any]]:
     ]
 
 
-def describe_plan(plan: Plan, data: Mapping[str, str]) -> dict[str, Any]:
-    """A plan as plain data: one row per run, the data's state, the skips and a total line."""
+def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jobs: int) -> dict[str, Any]:
+    """A plan as plain data: one row per run, the data's state, the skips, and totals with rough time and memory."""
+    from benchmark.estimate import estimate
+    from benchmark.progress import duration
     from benchmark.trainer import Budget
+
+    estimates = {run.id: estimate(run, data_dir) for run in plan.runs}
 
     runs = [
         {
@@ -86,16 +95,25 @@ def describe_plan(plan: Plan, data: Mapping[str, str]) -> dict[str, Any]:
             "seed": run.key.seed,
             "epochs": Budget.of(run.key.budget, run.parent is not None).epochs,
             "reference": run.reference,
+            "seconds": round(found.seconds) if (found := estimates[run.id]) else None,
+            "MiB": found.memory_bytes >> 20 if found else None,
         }
         for run in plan.runs
     ]
+    known = [found for found in estimates.values() if found is not None]
+    if len(known) == len(runs) and known:
+        cost = f"Roughly {duration(sum(e.seconds for e in known) / jobs)} with {jobs} at once"
+        cost += f", {jobs * max(e.memory_bytes for e in known) >> 20:,} MiB."
+    else:
+        cost = "Time and memory can be estimated once the data is at hand: 'python run_all.py fetch DATASET'."
     references = sum(run.reference for run in plan.runs)
     return {
         "suite": plan.suite.name,
         "runs": runs,
         "data": dict(data),
         "skips": [vars(skip) for skip in plan.skips],
-        "total": f"{len(runs)} runs, {references} of them references that the tables need, {len(plan.skips)} skips.",
+        "total": f"{len(runs)} runs, {references} of them references that the tables need, {len(plan.skips)} skips. "
+        + cost,
     }
 
 
@@ -110,9 +128,17 @@ def staleness(record: Record) -> str | None:
     return None if now == record.provenance.code_fingerprint else "the code has changed since"
 
 
-def stale_ids(out: Path) -> list[str]:
-    """Run ids of a result tree's stale records."""
-    return [record.run_id for record in read_records(out)[0] if staleness(record) is not None]
+def remember_suite(out: Path, suite: Suite) -> None:
+    """Keep the suite beside its results: its margin belongs to every later rebuild of the tables."""
+    write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
+
+
+def report_options(out: Path) -> dict[str, Any]:
+    """What a rebuild of a result tree's tables is given beside its records: stale run ids and the suite's margin."""
+    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if staleness(r) is not None]}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
+        options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
+    return options
 
 
 @functools.cache
