@@ -121,8 +121,8 @@ def execute(
     if arm.frozen:
         model.eval()
         with clock("cache"):
-            cached_train = _cache(model, train_rows)
-            cached_valid = _cache(model, valid_rows) if cached_train is not None else None
+            cached_train = cache_features(model, train_rows)
+            cached_valid = cache_features(model, valid_rows) if cached_train is not None else None
 
     def forward(batch: Batch) -> Mapping[str, Tensor]:
         return model(batch) if cached_train is None else model.forward_new(batch.features)  # type: ignore[attr-defined]
@@ -328,7 +328,7 @@ class _TestRows:
         return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
 
 
-def _cache(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_CACHE_BYTES) -> FrozenRows | None:
+def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_CACHE_BYTES) -> FrozenRows | None:
     """Outputs of the frozen backbone for all rows; None if the method does not separate them or they do not fit."""
     packed: Tensor | None = None
     shapes: dict[str, torch.Size] = {}

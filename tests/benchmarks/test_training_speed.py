@@ -9,7 +9,7 @@ import torch
 
 from benchmark import metrics
 from benchmark.arms import ARMS
-from benchmark.protocol import _cache, build_model
+from benchmark.protocol import build_model, cache_features
 from benchmark.rows import DataRows
 from benchmark.runner import set_up_torch
 from benchmark.trainer import Budget, train
@@ -125,7 +125,7 @@ def test_stage_two_on_cached_outputs(side_by_side, method):
     for _ in range(3):
         model = fresh(method)
         models.append((model.eval(), ARMS["frozen"].take_in(model, [Task("education")])))
-    cached = _cache(models[0][0], rows)
+    cached = cache_features(models[0][0], rows)
     categorical, numeric = torch.from_numpy(arrays.categorical(None)), torch.from_numpy(arrays.numeric(None))
     tensors = {task: torch.from_numpy(label) for task, label in labels.items()}
     new, trained = models[0]

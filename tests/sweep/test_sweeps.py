@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from benchmark import executor
 from benchmark.records import read_records
 from tests.sweep.conftest import HERE, TINY, without_times
 
@@ -119,11 +120,13 @@ def test_failing_methods_do_not_stop_the_others(mpt, tmp_path):
     assert "failed" in (tmp_path / "out/tables/new_task-tiny.md").read_text()
 
 
-def test_a_hanging_run_is_killed_with_what_it_forked(mpt, tmp_path):
+def test_a_hanging_run_is_killed_with_what_it_forked(mpt, tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(executor, "INSIST_SECONDS", 0.5)
     suite = tmp_path / "limited.toml"
     suite.write_text(
         'title = "limited"\ndatasets = ["tiny"]\nmethods = ["hangs", "healthy"]\narms = ["joint"]\nseeds = [0]\n'
-        "[budget]\nepochs = 1\n[limits]\nseconds = 3\n"
+        "[budget]\nepochs = 1\n[limits]\nseconds = 8\n"
     )
     result = mpt(
         "run", "--suite", suite, "--dataset-file", HERE / "tiny.py", "--method-file", HERE / "faulty.py",
