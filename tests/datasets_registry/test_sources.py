@@ -189,6 +189,16 @@ def test_users_directory_by_content(tmp_path):
         obtain(manifest(), given, cache)
 
 
+def test_official_archive_in_the_users_directory(tmp_path):
+    given = tmp_path / "given"
+    given.mkdir()
+    mirror = {"title": "official", "url": "http://dead.example/toy.zip", "members": {"data": "toy.csv"}}
+    with zipfile.ZipFile(given / "toy.zip", "w") as folder:
+        folder.writestr("toy.csv", CONTENT)
+    assert obtain(manifest(mirror), given, tmp_path / "cache")["data"].read_bytes() == CONTENT
+    assert sorted(path.name for path in given.iterdir()) == ["toy.zip"]
+
+
 def test_candidates_need_no_network(tmp_path):
     (tmp_path / "toy.csv.gz").write_bytes(b"")
     assert candidates(manifest(), tmp_path)["data"] == [tmp_path / "toy.csv.gz"]
