@@ -178,6 +178,8 @@ def _cached_or_fetched(
     if not fetch:
         raise DataUnavailable(f"'{manifest.name}' is not at hand; type 'python run_all.py fetch {manifest.name}'.")
     own.mkdir(parents=True, exist_ok=True)
+    for left in own.glob(".fetch-*"):  # of a killed process: nobody else is here while the lock is held
+        shutil.rmtree(left, ignore_errors=True)
     for mirror in manifest.mirrors:
         try:
             with tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
