@@ -29,7 +29,7 @@ class Key(_Part):
 
     ``arm`` is "stage0" (old tasks, shared by the arms), "joint", "frozen", "finetune", "scratch" (one single-task
     model) or an arm added later. ``tasks`` are the tasks trained in this run, ``old_tasks`` and ``new_tasks`` the
-    partition it belongs to. ``stage`` is 0 for runs that only see old tasks, 1 otherwise.
+    partition it belongs to, which also decides the inputs. ``stage`` is 0 for runs that only see old tasks, else 1.
     """
 
     dataset: str
@@ -107,11 +107,14 @@ class Flops(_Part):
 class Seconds(_Part):
     """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch."""
 
+    # "validate" is the phase's name in the file; as an attribute it would hide a method of the base class.
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
     load: float
     build: float
     cache: float
     train: float
-    validate: float
+    validation: float = Field(alias="validate")
     predict: float
     total: float
     to_best_epoch: float

@@ -62,6 +62,10 @@ class Registry(Generic[Entry]):
         self.get(name)
         return self._entries[name][1]
 
+    def loaded(self) -> list[str]:
+        """Names registered so far, without looking for more."""
+        return sorted(self._entries)
+
     def __iter__(self) -> Iterator[str]:
         self._discover()
         return iter(sorted(self._entries))

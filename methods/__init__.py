@@ -42,6 +42,7 @@ class MethodInfo:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paper_counts: str = "new"
     summary: str = ""
+    file: str = ""
 
 
 def declared() -> list[MethodInfo]:
@@ -54,17 +55,17 @@ def declared() -> list[MethodInfo]:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
-                infos += [info for call in node.decorator_list if (info := _read(call, ast.get_docstring(node)))]
+                infos += [info for call in node.decorator_list if (info := _read(call, node, path))]
     return infos
 
 
-def _read(node: ast.expr, docstring: str | None) -> MethodInfo | None:
+def _read(node: ast.expr, model: ast.ClassDef, path: Path) -> MethodInfo | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "register_method"):
         return None
     try:
         name = ast.literal_eval(node.args[0])
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
-        return MethodInfo(name=name, summary=first_line(docstring), **options)
+        return MethodInfo(name=name, summary=first_line(ast.get_docstring(model)), file=str(path), **options)
     except (ValueError, TypeError, IndexError):
         return None
 

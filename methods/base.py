@@ -20,7 +20,17 @@ from benchmark.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods import METHODS, MethodInfo, first_line
 
-__all__ = ["Batch", "MultiTaskModel", "Progress", "Rows", "Schema", "Task", "bce", "register_method"]
+__all__ = [
+    "Batch",
+    "MultiTaskModel",
+    "Progress",
+    "Rows",
+    "Schema",
+    "Task",
+    "mean_loss",
+    "register_method",
+    "row_losses",
+]
 
 
 @dataclass
@@ -82,15 +92,25 @@ class MultiTaskModel(nn.Module):
     info: ClassVar[MethodInfo]
     Config: ClassVar[type]
 
-    def __init__(self, schema: Schema, tasks: Sequence[Task]) -> None:
+    def __init__(self, schema: Schema, tasks: Sequence[Task], config: Any = None) -> None:
+        """``self.tasks`` is sorted by name: a method that counts on positions (a row per task, say) goes by it, so
+        that the order in which tasks are named changes nothing. ``config`` is kept for ``weight_decay``."""
         super().__init__()
         self.schema = schema
-        self.tasks = tuple(tasks)
+        self.config = config
+        self.tasks = tuple(sorted(tasks, key=lambda task: task.name))
+        self._built_for = frozenset(task.name for task in tasks)
+
+    @property
+    def new_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that ``add_task`` brought in, in that order."""
+        return tuple(task.name for task in self.tasks if task.name not in self._built_for)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Logits [B] (or values, for regression) by task name.
 
-        In training mode further entries for ``loss`` are allowed under keys that are no task's name.
+        Further entries for ``loss`` are allowed under keys that are no task's name. In training mode tasks that have
+        no labels in the batch may be left out.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
 
@@ -107,8 +127,9 @@ class MultiTaskModel(nn.Module):
     def loss(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         """Named scalar terms, summed by the trainer. Default: the mean loss of each task that has labels here."""
         return {
-            name: F.mse_loss(outputs[name], label) if self._regression(name) else bce(outputs[name], label)
-            for name, label in batch.labels.items()
+            task.name: mean_loss(task, outputs[task.name], batch.labels[task.name])
+            for task in self.tasks
+            if task.name in batch.labels
         }
 
     def frozen_features(self, batch: Batch) -> dict[str, Tensor] | None:
@@ -127,6 +148,13 @@ class MultiTaskModel(nn.Module):
 
     def end_epoch(self, epoch: int, rows: Rows) -> None:
         """Called after each epoch of training (counted from 1), before validation, in eval mode."""
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Tensors beside the weights that training needs to go on after an interruption (e.g. an id per row)."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what ``training_state`` gave. Called after ``start_training``."""
 
     def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
         """Parameters with their L2 coefficient c: adds the gradient of c/2 ||w||^2 over the whole tensor.
@@ -149,16 +177,26 @@ class MultiTaskModel(nn.Module):
 
         return default_roles(self, [task.name for task in self.tasks])
 
-    def _regression(self, name: str) -> bool:
-        return any(task.name == name and task.kind == "regression" for task in self.tasks)
+
+def row_losses(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Loss of each row [B]: binary cross-entropy of logits, squared error for regression; NaN where undefined."""
+    if task.kind == "regression":
+        return F.mse_loss(outputs, labels, reduction="none")
+    return F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
 
 
-def bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the rows whose label is defined (not NaN); 0 if there is none.
+def mean_loss(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean loss of a task over the rows whose label is defined (not NaN); 0 if there is none.
 
-    Tasks without undefined labels never reach the masked form: checking for NaN costs more than the loss.
+    Only tasks declared ``partial`` take the masked way, since it costs as much again as the plain mean.
     """
-    return F.binary_cross_entropy_with_logits(logits, labels)
+    loss = F.mse_loss if task.kind == "regression" else F.binary_cross_entropy_with_logits
+    if not task.partial:
+        return loss(outputs, labels)
+    known = labels == labels
+    # The undefined rows get a harmless label: NaN times a weight of zero would still be NaN.
+    losses = loss(outputs, torch.where(known, labels, 0.0), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 Model = TypeVar("Model", bound=type[MultiTaskModel])

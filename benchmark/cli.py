@@ -1,0 +1,489 @@
+"""The command line. Commands import what they need when they run, so that listing and help answer at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmark import __version__
+from benchmark.errors import BenchmarkError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from benchmark.plan import Plan
+    from benchmark.records import Record
+    from benchmark.suite import Suite
+
+MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
+INTERRUPTED = 130
+PRINTED_TABLES = ("old_tasks", "old_task_effect", "new_task")
+"""What a run prints at its end; all tables are in the files."""
+
+
+class _RunByDefault(click.Group):
+    """A group whose command ``run`` may be left out, with the nearest name for a command that does not exist."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            raise unknown_name("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+def main() -> None:
+    """Entry point: errors of use end with one clear line and the right exit code, never with a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BenchmarkError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted. Start the same command again to go on.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output (head, less) has gone: not our error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+
+
+@click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="mpt-bench")
+def cli() -> None:
+    """MPT-Bench: what does a new task cost the old ones, what does it gain, and at what price?
+
+    Without a command, 'run' is meant: 'run_all.py --suite quick' is 'run_all.py run --suite quick'.
+    """
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options by which a command finds the result tree."""
+    function = click.option("--out", type=click.Path(path_type=Path), help="Result tree. Default: results/<suite>.")(
+        function
+    )
+    return click.option("--suite", "suite_name", help="Suite whose result tree is meant.")(function)
+
+
+def _data_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="MPTBENCH_DATA",
+        help="Where your own copies of raw data files are (also: MPTBENCH_DATA).",
+    )(function)
+
+
+def _files(function: Callable[..., Any]) -> Callable[..., Any]:
+    for kind in ("method", "dataset"):
+        function = click.option(
+            f"--{kind}-file",
+            f"{kind}_files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help=f"Use a {kind} from a file of yours.",
+        )(function)
+    return function
+
+
+@cli.command()
+@_common
+@click.option("--datasets", help="Comma-separated datasets instead of the suite's.")
+@click.option("--methods", help="Comma-separated methods instead of the suite's.")
+@click.option("--arms", help="Comma-separated arms instead of the suite's.")
+@click.option("--seeds", help="Seeds instead of the suite's: 0-4 or 0,2,5.")
+@click.option("--new-task", "new_tasks", help="Comma-separated new tasks instead of the dataset's default.")
+@click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a config or budget value.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, 1 on a GPU.")
+@click.option("--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records.")
+@click.option("--dry-run", is_flag=True, help="Show what would be run, references and skips; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: for machines.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
+@click.option("--debug", is_flag=True, help="Run in this process, one by one, and open the debugger at an error.")
+@_data_option
+@_files
+def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
+    """Run a suite (default: paper), then build and print its tables.
+
+    What is there already is kept, so the same command goes on after an interruption.
+    """
+    from benchmark import processes
+
+    if not (options["dry_run"] or options["debug"] or options["mode"] == "only-read"):
+        processes.start_server()
+    from rich.console import Console
+
+    from benchmark.executor import Options, execute_plan
+    from benchmark.listing import remember_suite
+    from benchmark.plan import make_plan
+    from benchmark.progress import ProgressDisplay
+
+    console = Console(stderr=False, soft_wrap=False)
+    methods = _load_files("method", options["method_files"])
+    datasets = _load_files("dataset", options["dataset_files"])
+    suite = _narrowed(suite_name or "paper", options, methods, datasets)
+    if options["dry_run"]:
+        return _dry_run(suite, options)
+    device = _checked_device(options["device"])
+    jobs = options["jobs"] or _default_jobs(suite, device)
+    make_plan(suite)  # every name and value is checked before anything is fetched
+    out = out or Path("results") / suite.name
+    unavailable = {} if options["mode"] == "only-read" else _prepare(suite, options["data_dir"], console)
+    plan = make_plan(suite, unavailable)
+    console.print(
+        f"Suite [b]{suite.name}[/b]: {len(plan.runs)} runs ({sum(r.reference for r in plan.runs)} of them references), "
+        f"{len(plan.skips)} skips, {jobs} at once. Results: {out}",
+        highlight=False,
+    )
+    for skip in _unique_skips(plan):
+        console.print(f"skip    {skip}", highlight=False, markup=False, soft_wrap=True)
+    execution = Options(
+        out=out,
+        mode=options["mode"],
+        jobs=1 if options["debug"] else jobs,
+        device=device,
+        data_dir=options["data_dir"],
+        command=shlex.join(["python", "run_all.py", *sys.argv[1:]]),
+        method_files=tuple(Path(file).resolve() for file in options["method_files"]),
+        dataset_files=tuple(Path(file).resolve() for file in options["dataset_files"]),
+        fail_fast=options["fail_fast"],
+        debug=options["debug"],
+    )
+    with ProgressDisplay(console, len(plan.runs), jobs) as display:
+        summary = execute_plan(
+            plan, execution, display, warn=lambda text: click.echo(f"Warning: {text}", err=True), stale=_is_stale
+        )
+    if summary.records:
+        remember_suite(out, suite)
+        _write_tables(out, console)
+    bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
+    console.print(
+        f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), "
+        f"{bad} failed, "
+        f"{len(plan.skips)} cells skipped.",
+        highlight=False,
+    )
+    if summary.interrupted:
+        click.echo("Interrupted. Start the same command again to go on where it stopped.", err=True)
+    elif bad:
+        click.echo(
+            f"'python run_all.py status --out {out}' shows what failed; "
+            "--mode retry-failed with the same command tries again.",
+            err=True,
+        )
+    return summary.exit_code
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["methods", "datasets", "suites"]))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_data_option
+@_files
+def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> None:
+    """List methods, datasets or suites."""
+    from benchmark.listing import list_datasets, list_methods, list_suites
+
+    _load_files("method", method_files)
+    _load_files("dataset", dataset_files)
+    rows = {"methods": list_methods, "suites": list_suites}[what]() if what != "datasets" else list_datasets(data_dir)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    from tabulate import tabulate
+
+    shown = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    click.echo(tabulate(shown, headers="keys", maxcolwidths=[None] + [44] * (len(shown[0]) - 1)))
+
+
+@cli.command()
+@click.argument("dataset")
+@_data_option
+@_files
+def fetch(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> None:
+    """Get a dataset's raw files (checked and cached) and encode them."""
+    from rich.console import Console
+
+    _load_files("dataset", dataset_files)
+    data = _prepare_one(dataset, data_dir, Console())
+    click.echo(f"{dataset}: ready, fingerprint {data.fingerprint}.")
+    for split in ("train", "valid", "test"):
+        click.echo(f"  {split:<6}{len(data.split(split, data.schema(data.tasks))):>12,} rows")
+
+
+@cli.command()
+@click.argument("dataset")
+@_data_option
+@_files
+def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> int:
+    """Check every row of a dataset's raw files; errors name file, line and column."""
+    from datasets_registry import validate as check
+
+    _load_files("dataset", dataset_files)
+    problems = check(dataset, data_dir=data_dir)
+    for line in problems:
+        click.echo(line, err=True)
+    click.echo(f"{dataset}: {'no problem found' if not problems else f'{len(problems)} problems'}")
+    return 1 if problems else 0
+
+
+@cli.command()
+@_common
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(suite_name: str | None, out: Path | None, as_json: bool) -> None:
+    """What a result tree holds: runs by status, failures with their reasons, stale records."""
+    from benchmark.listing import status_of
+
+    tree = _tree(suite_name, out)
+    report = status_of(tree)
+    if as_json:
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        return
+    click.echo(f"{tree}: {report['total']} runs")
+    for name, count in report["by_status"].items():
+        click.echo(f"  {name:<12}{count:>6}")
+    for title, lines in (("Not ok", report["failures"]), ("Stale", report["stale"]), ("Damaged", report["damaged"])):
+        if lines:
+            click.echo(f"{title}:")
+            for line in lines:
+                click.echo(f"  {line}")
+    if report["stale"]:
+        click.echo("Their code or data has changed since; --mode rerun-stale runs them again.")
+
+
+@cli.command()
+@click.argument("run_id")
+@_common
+@click.option("--json", "as_json", is_flag=True, help="The record as it is.")
+def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -> None:
+    """One run's record, readable. RUN_ID may be its first digits."""
+    from benchmark.listing import describe_record, find_record
+
+    record = find_record(_tree(suite_name, out), run_id)
+    click.echo(record.model_dump_json(indent=1) if as_json else describe_record(record))
+
+
+@cli.command()
+@_common
+@click.option("--check", is_flag=True, help="Fail if the tables on disk differ from what the records say.")
+@click.option(
+    "--compare-to",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Another result tree whose records join yours; the tables go to <out>/comparison.",
+)
+def tables(suite_name: str | None, out: Path | None, check: bool, compare_to: Path | None) -> int:
+    """Rebuild all tables and figures from the records alone."""
+    from benchmark import report
+    from benchmark.listing import report_options, titles
+
+    tree = _tree(suite_name, out)
+    options = report_options(tree)
+    if compare_to is not None:
+        compared = report.compare(tree, compare_to, titles(), **options)
+        for problem in compared.problems:
+            click.echo(f"Warning: {problem}", err=True)
+        for path in compared.write(tree / "comparison"):
+            click.echo(path)
+        return 0
+    if check:
+        different = report.check(tree, titles(), **options)
+        for line in different:
+            click.echo(line, err=True)
+        if different:
+            click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
+        return 1 if different else 0
+    for path in report.build(tree, titles(), **options):
+        click.echo(path)
+    return 0
+
+
+@cli.command()
+@click.argument("run_id")
+@_common
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_data_option
+@_files
+def verify(
+    run_id: str, suite_name: str | None, out: Path | None, device: str, data_dir: Path | None, **files: Any
+) -> int:
+    """Run a recorded run again and compare: equal, within tolerance or different."""
+    from benchmark.executor import Options
+    from benchmark.listing import find_record
+    from benchmark.verify import verify as run_again
+
+    record = find_record(_tree(suite_name, out), run_id)
+    _load_files("method", files["method_files"])
+    _load_files("dataset", files["dataset_files"])
+    options = Options(
+        out=Path(),
+        device=_checked_device(device),
+        data_dir=data_dir,
+        method_files=tuple(Path(file).resolve() for file in files["method_files"]),
+        dataset_files=tuple(Path(file).resolve() for file in files["dataset_files"]),
+    )
+    verdict = run_again(record, options)
+    click.echo(f"{record.run_id}: {verdict.state}")
+    for line in verdict.lines:
+        click.echo(f"  {line}")
+    return 1 if verdict.state == "different" else 0
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _load_files(kind: str, files: Iterable[Path]) -> list[str]:
+    """Import files from outside the packages; the names they registered."""
+    names: list[str] = []
+    for file in files:
+        if kind == "method":
+            from methods import METHODS as registry
+        else:
+            from datasets_registry import DATASETS as registry  # type: ignore[assignment]
+        names += registry.load_file(file)
+    return names
+
+
+def _narrowed(name: str, options: dict[str, Any], methods: list[str], datasets: list[str]) -> Suite:
+    """The suite with the command line's changes. Raises UsageError for unknown names."""
+    from benchmark.suite import apply_settings, load_suite, parse_seeds
+    from methods import METHODS
+
+    suite = load_suite(name)
+    changes: dict[str, Any] = {}
+    for option in ("datasets", "methods", "arms", "new_tasks"):
+        if options[option]:
+            changes[option] = tuple(dict.fromkeys(part.strip() for part in options[option].split(",")))
+    if changes.get("methods"):
+        changes["variants"] = {n: v for n, v in suite.variants.items() if n in changes["methods"]}
+        changes["methods"] = tuple(m for m in changes["methods"] if m not in suite.variants)
+    if options["seeds"]:
+        changes["seeds"] = parse_seeds(options["seeds"])
+    # Files named on the command line take part without their entries being named a second time.
+    if methods and not options["methods"]:
+        changes["methods"] = tuple(dict.fromkeys([*suite.methods, *methods]))
+    if datasets and not options["datasets"]:
+        changes["datasets"] = tuple(datasets)
+    suite = suite.model_copy(update=changes)
+    config_classes = {method: METHODS.get(method).Config for method in {*suite.methods, "single_task"}}
+    for variant in suite.variants.values():
+        if isinstance(variant.get("method"), str):
+            config_classes[variant["method"]] = METHODS.get(variant["method"]).Config
+    return apply_settings(suite, options["settings"], config_classes)
+
+
+def _checked_device(device: str) -> str:
+    """``auto`` resolved; raises UsageError for a device that is not there."""
+    if device == "cpu":
+        return device
+    from benchmark.runner import choose_device
+
+    kind = device.partition(":")[0]
+    if kind not in ("auto", "cuda"):
+        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    try:
+        return str(choose_device(device))
+    except BenchmarkError as error:
+        raise UsageError(str(error)) from error
+
+
+def _prepare(suite: Suite, data_dir: Path | None, console: Any) -> dict[str, str]:
+    """Fetch and encode what the suite needs; datasets that cannot be had, with the reason."""
+    from benchmark.errors import DataUnavailable
+
+    unavailable = {}
+    for name in suite.datasets:
+        try:
+            _prepare_one(name, data_dir, console)
+        except DataUnavailable as error:
+            unavailable[name] = str(error)
+    return unavailable
+
+
+def _prepare_one(name: str, data_dir: Path | None, console: Any) -> Any:
+    from datasets_registry import prepare
+
+    with console.status(f"{name}: preparing data") as spinner:
+
+        def report(what: str, done: int, total: int | None) -> None:
+            share = f" {done / total:.0%}" if total else f" {done:,}"
+            spinner.update(f"{name}: {what}{share}")
+
+        return prepare(name, data_dir=data_dir, report=report)
+
+
+def _default_jobs(suite: Suite, device: str) -> int:
+    """One run per core on the CPU, where that has more throughput than several threads a run; one on a GPU."""
+    return 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // suite.threads)
+
+
+def _dry_run(suite: Suite, options: dict[str, Any]) -> int:
+    """Show the plan without fetching or running anything."""
+    from benchmark.listing import describe_plan
+    from benchmark.plan import make_plan
+    from datasets_registry import availability
+
+    states = {name: availability(name, options["data_dir"]) for name in suite.datasets}
+    plan = make_plan(suite, {name: text for name, (state, text) in states.items() if state == "login"})
+    jobs = options["jobs"] or _default_jobs(suite, options["device"])
+    content = describe_plan(plan, {name: text for name, (_, text) in states.items()}, options["data_dir"], jobs)
+    if options["as_json"]:
+        click.echo(json.dumps(content, indent=1))
+        return 0
+    from tabulate import tabulate
+
+    click.echo(tabulate(content["runs"], headers="keys"))
+    for dataset, text in content["data"].items():
+        click.echo(f"data    {dataset}: {text}")
+    for skip in _unique_skips(plan):
+        click.echo(f"skip    {skip}")
+    click.echo(content["total"])
+    return 0
+
+
+def _unique_skips(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(f"{skip.dataset}/{skip.method}/{skip.arm}: {skip.reason}" for skip in plan.skips))
+
+
+def _is_stale(record: Record) -> bool:
+    from benchmark.listing import staleness
+
+    return staleness(record) is not None
+
+
+def _write_tables(out: Path, console: Any) -> None:
+    from benchmark import report
+    from benchmark.listing import report_options, titles
+
+    made = report.report(out, titles(), **report_options(out))
+    written = made.write(out)
+    text = made.terminal(console.is_terminal, names=PRINTED_TABLES)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Wrote {len(written)} files under {out}/tables and {out}/figures.", highlight=False)
+
+
+def _tree(suite_name: str | None, out: Path | None) -> Path:
+    """The result tree that is meant: --out, the suite's, or the one written last."""
+    if out is None and suite_name is not None:
+        out = Path("results") / suite_name
+    if out is None:
+        trees = [path.parent for path in Path("results").glob("*/runs")]
+        if not trees:
+            raise UsageError(
+                "No results here yet. 'python run_all.py --suite quick' makes some; --out DIR names others."
+            )
+        out = max(trees, key=lambda tree: (tree / "runs").stat().st_mtime)
+    if not (out / "runs").is_dir():
+        raise UsageError(f"No results under {out}. 'python run_all.py --suite quick' makes some.")
+    return out

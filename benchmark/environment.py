@@ -1,0 +1,112 @@
+"""Where a number comes from: commit, code fingerprint, package versions, machine."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "numpy", "pandas", "scipy", "datasets", "pyarrow", "pydantic")
+NUMERIC_PACKAGES = ("torch", "numpy")
+"""Packages whose version can change a run's numbers; they are part of the code fingerprint."""
+
+CORE = tuple(
+    ROOT / name
+    for name in (
+        "benchmark/arms.py",
+        "benchmark/metrics.py",
+        "benchmark/protocol.py",
+        "benchmark/rows.py",
+        "benchmark/seeding.py",
+        "benchmark/trainer.py",
+        "methods/base.py",
+        "methods/layers.py",
+        "datasets_registry/schema.py",
+    )
+)
+"""Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
+
+
+@functools.cache
+def commit() -> tuple[str | None, bool | None]:
+    """Commit of the checkout and whether it has uncommitted changes; (None, None) outside a checkout."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None, None
+    return (head.stdout.strip(), bool(changes.stdout.strip())) if head.returncode == 0 else (None, None)
+
+
+def code_fingerprint(method_file: str | Path) -> str:
+    """Hash of what can change a run's numbers: the core, the method's file, the numeric packages' versions.
+
+    Comments, docstrings and layout do not count: files are hashed as parsed programs.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for path in (*CORE, Path(method_file)):
+        digest.update(_program_hash(path).encode())
+    for package, version in versions(NUMERIC_PACKAGES).items():
+        digest.update(f"{package}={version}".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _program_hash(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Installed versions of the packages that are there."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def cpu() -> str:
+    """Model name of the processor, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine(gpu: str | None = None) -> str:
+    """The machine kind: wall-clock is compared only between runs where this is equal."""
+    return f"{platform.system()} {platform.machine()}, {cpu()} x{os.cpu_count()}" + (f", {gpu}" if gpu else "")
+
+
+def python() -> str:
+    """Version of the running Python."""
+    return ".".join(str(part) for part in sys.version_info[:3])

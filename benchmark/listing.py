@@ -1,0 +1,215 @@
+"""What the command line tells about methods, datasets, suites, plans and records, as plain data."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import environment
+from benchmark.errors import BenchmarkError, UsageError
+from benchmark.records import Record, read_records, write_atomically
+from methods import METHODS, declared
+
+if TYPE_CHECKING:
+    from benchmark.plan import Plan
+    from benchmark.suite import Suite
+
+SUITE_FILE = "suite.json"
+
+
+def titles() -> dict[str, str]:
+    """Methods' names and display titles."""
+    return {info.name: info.title for info in declared()}
+
+
+def list_methods() -> list[dict[str, Any]]:
+    """Name, title, paper and arms of every method; those of files named by the user come last."""
+    infos = {info.name: info for info in declared()}
+    loaded = [METHODS.get(name).info for name in METHODS.loaded() if name not in infos]
+    return [
+        {"name": info.name, "title": info.title, "paper": info.paper, "arms": list(info.arms)}
+        for info in [*infos.values(), *loaded]
+    ]
+
+
+def list_datasets(data_dir: Path | None) -> list[dict[str, Any]]:
+    """Name, tasks, size, licence and availability of every dataset."""
+    from datasets_registry import DATASETS, availability
+
+    rows = []
+    for name in DATASETS:
+        dataset = DATASETS.get(name)
+        rows.append(
+            {
+                "name": name,
+                "title": dataset.title,
+                "old tasks": list(dataset.old_tasks),
+                "new task": list(dataset.new_tasks),
+                "size": dataset.size,
+                "licence": dataset.licence,
+                "data": availability(name, data_dir)[1],
+            }
+        )
+    rows += [{"name": name, "title": f"unavailable: {reason}"} for name, reason in DATASETS.broken.items()]
+    return rows
+
+
+def list_suites() -> list[dict[str, Any]]:
+    """Name, title, datasets, methods, arms and seeds of every suite."""
+    from benchmark.suite import load_suite, suite_names
+
+    suites = [load_suite(name) for name in suite_names()]
+    return [
+        {
+            "name": suite.name,
+            "title": suite.title,
+            "datasets": list(suite.datasets),
+            "methods": [*suite.methods, *suite.variants],
+            "arms": list(suite.arms),
+            "seeds": len(suite.seeds),
+        }
+        for suite in suites
+    ]
+
+
+def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jobs: int) -> dict[str, Any]:
+    """A plan as plain data: one row per run, the data's state, the skips, and totals with rough time and memory."""
+    from benchmark.estimate import estimate
+    from benchmark.progress import duration
+    from benchmark.trainer import Budget
+
+    estimates = {run.id: estimate(run, data_dir) for run in plan.runs}
+
+    runs = [
+        {
+            "run": run.id,
+            "dataset": run.key.dataset,
+            "method": run.key.method,
+            "arm": run.key.arm,
+            "tasks": ",".join(run.key.tasks),
+            "seed": run.key.seed,
+            "epochs": Budget.of(run.key.budget, run.parent is not None).epochs,
+            "reference": run.reference,
+            "seconds": round(found.seconds) if (found := estimates[run.id]) else None,
+            "MiB": found.memory_bytes >> 20 if found else None,
+        }
+        for run in plan.runs
+    ]
+    known = [found for found in estimates.values() if found is not None]
+    if len(known) == len(runs) and known:
+        cost = f"Roughly {duration(sum(e.seconds for e in known) / jobs)} with {jobs} at once"
+        cost += f", {jobs * max(e.memory_bytes for e in known) >> 20:,} MiB."
+    else:
+        cost = "Time and memory can be estimated once the data is at hand: 'python run_all.py fetch DATASET'."
+    references = sum(run.reference for run in plan.runs)
+    return {
+        "suite": plan.suite.name,
+        "runs": runs,
+        "data": dict(data),
+        "skips": [vars(skip) for skip in plan.skips],
+        "total": f"{len(runs)} runs, {references} of them references that the tables need, {len(plan.skips)} skips. "
+        + cost,
+    }
+
+
+def staleness(record: Record) -> str | None:
+    """Why a record is stale (its code has changed since), or None. Records without numbers are never stale."""
+    if record.status != "ok" or record.provenance is None:
+        return None
+    file = _method_file(record.key.method)
+    if file is None:  # a file of the user's that this command was not told of: nothing can be said
+        return None
+    now = environment.code_fingerprint(file)
+    return None if now == record.provenance.code_fingerprint else "the code has changed since"
+
+
+def remember_suite(out: Path, suite: Suite) -> None:
+    """Keep the suite beside its results: its margin belongs to every later rebuild of the tables."""
+    write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
+
+
+def report_options(out: Path) -> dict[str, Any]:
+    """What a rebuild of a result tree's tables is given beside its records: stale run ids and the suite's margin."""
+    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if staleness(r) is not None]}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
+        options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
+    return options
+
+
+@functools.cache
+def _method_file(name: str) -> str | None:
+    """The file of a method, without importing it where its declaration can be read."""
+    for info in declared():
+        if info.name == name:
+            return info.file
+    try:
+        return METHODS.file(name)
+    except BenchmarkError:
+        return None
+
+
+def status_of(out: Path) -> dict[str, Any]:
+    """Counts by status, failures with reasons, stale and damaged records of a result tree."""
+    records, damaged = read_records(out)
+    return {
+        "total": len(records),
+        "by_status": dict(Counter(record.status for record in records)),
+        "failures": [
+            f"{record.run_id} {_label(record)} {record.status}: {record.reason}"
+            for record in records
+            if record.status != "ok"
+        ],
+        "stale": [f"{r.run_id} {_label(r)}: {why}" for r in records if (why := staleness(r)) is not None],
+        "damaged": damaged,
+    }
+
+
+def find_record(out: Path, run_id: str) -> Record:
+    """The record whose run id starts with ``run_id``. Raises UsageError when there is none or more than one."""
+    records, _ = read_records(out)
+    found = [record for record in records if record.run_id.startswith(run_id)]
+    if len(found) != 1:
+        ids = ", ".join(record.run_id for record in found[:5])
+        problem = f"fits {len(found)} runs: {ids}" if found else "fits no run"
+        raise UsageError(f"'{run_id}' {problem} under {out}. 'python run_all.py status --json --out {out}' lists them.")
+    return found[0]
+
+
+def describe_record(record: Record) -> str:
+    """A record for reading."""
+    lines = [f"{record.run_id}  {_label(record)}  {record.status}" + (f": {record.reason}" if record.reason else "")]
+    for task, scores in record.scores.items():
+        values = "  ".join(f"{n} {'-' if v is None else f'{v:.5f}'}" for n, v in scores.metrics.items())
+        lines.append(f"  {task:<14} n {scores.n:,}  positives {scores.positives}  {values}")
+    if record.selection:
+        kept = record.selection
+        lines.append(f"  kept epoch {kept.epoch} of {kept.epochs_run} ({kept.rule}: {kept.score})")
+    if record.params:
+        lines.append(
+            f"  parameters {record.params.total:,}, trained {record.params.trainable:,}, "
+            f"reserved rows {record.params.reserved:,}  {record.params.by_role}"
+        )
+    if record.flops:
+        lines.append(f"  FLOPs per row: {record.flops.model_dump(exclude_none=True)}")
+    if record.seconds:
+        lines.append("  seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in record.seconds.model_dump().items()))
+    if record.rows_per_second and record.peak_memory_bytes:
+        lines.append(f"  {record.rows_per_second:,.0f} rows/s, peak memory {record.peak_memory_bytes / 2**20:,.0f} MiB")
+    if record.invariants:
+        lines.append(f"  invariants: {record.invariants}")
+    lines += [f"  warning: {warning}" for warning in record.warnings]
+    if record.provenance:
+        origin = record.provenance
+        lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
+    lines += [f"  | {line}" for line in record.log_tail]
+    return "\n".join(lines)
+
+
+def _label(record: Record) -> str:
+    key = record.key
+    return f"{key.dataset}/{key.method}/{key.arm}[{','.join(key.tasks)}]/seed {key.seed}"

@@ -1,0 +1,13 @@
+"""Imported once by the server process from which runs are forked, so that no run pays for these imports.
+
+torch's optimizers import its compiler (about two seconds) when the first one is made.
+"""
+
+import importlib
+
+import methods
+
+for name in ("torch._dynamo", "torch.utils.flop_counter", "benchmark.runner", "datasets_registry.store"):
+    importlib.import_module(name)
+for name in methods.METHODS:
+    methods.METHODS.get(name)

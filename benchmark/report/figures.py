@@ -1,0 +1,268 @@
+"""Figures from a group of comparable records. Each is drawn from the rows that are written beside it as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from benchmark import transfer
+from benchmark.report import style
+from benchmark.report.comparisons import Comparison
+from benchmark.report.measures import arm_title, degradation, exact, metric_title, new_task_gain, trained
+from benchmark.report.plot import (
+    Plot,
+    Row,
+    area,
+    below,
+    colour,
+    few_ticks,
+    legend_below,
+    legend_height,
+    logarithmic_counts,
+    palette,
+    rank_lines,
+    scatter_rows,
+    unique,
+)
+from benchmark.report.runs import PRIMARY, SCRATCH, STAGE0, Group, Variant
+from benchmark.report.stats import Interval, mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def trade_off(group: Group, task: str, slug: str) -> Plot | None:
+    """Mean degradation of the old tasks against the gain of the new one; area of a marker: trained parameters."""
+    rows: list[Row] = []
+    for variant in group.variants:
+        for arm in group.arms(variant):
+            gain = new_task_gain(group, variant, arm, task).interval()
+            loss = degradation(group, variant, arm, transfer.mean_degradation).interval()
+            size = exact(group.sample(lambda seed, v=variant, a=arm: group.find(v, a, seed, task), trained)).value
+            if arm == SCRATCH or gain is None or loss is None or size is None:
+                continue
+            rows.append(
+                {
+                    "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm, "gain": gain.mean, "gain_half_width": gain.half_width,
+                    "degradation": loss.mean, "degradation_half_width": loss.half_width, "trained_parameters": int(size),
+                    "n": min(gain.n, loss.n),
+                }
+            )  # fmt: skip
+    return Plot(_name("trade_off", group, task, slug), rows, draw_trade_off, _height(3.0, rows)) if rows else None
+
+
+def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
+    axes = drawn.add_subplot()
+    methods, arms = palette(rows), unique(rows, "arm")
+    largest = max(row["trained_parameters"] for row in rows)
+    sizes = [area(row["trained_parameters"], largest) for row in rows]
+    scatter_rows(
+        axes, rows, ("degradation", "gain"), ("degradation_half_width", "gain_half_width"), methods, arms, sizes
+    )
+    axes.axvline(0, color="#888888", linewidth=0.6, zorder=1)
+    axes.axhline(0, color="#888888", linewidth=0.6, zorder=1)
+    few_ticks(axes)
+    axes.set_xlabel("mean degradation of the old tasks (← better)")
+    axes.set_ylabel("new-task gain over single-task (better →)")
+    axes.margins(0.12)
+    legend_below(drawn, methods, arms, [largest / 100, largest / 10, largest], largest)
+
+
+def parameters(group: Group, task: str, slug: str) -> Plot | None:
+    """Trained parameters against the new task's score."""
+    rows: list[Row] = []
+    for variant in group.variants:
+        for arm in group.arms(variant):
+            found = group.score(variant, arm, task).interval()
+            size = exact(group.sample(lambda seed, v=variant, a=arm: group.find(v, a, seed, task), trained)).value
+            if found is not None and size:
+                rows.append(
+                    {
+                        "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm, "trained_parameters": int(size),
+                        "score": found.mean, "score_half_width": found.half_width, "n": found.n,
+                        "metric": metric_title(group, task), "task": task,
+                    }
+                )  # fmt: skip
+    name = _name("parameters", group, task, slug)
+    return Plot(name, rows, draw_parameters, _height(2.6, rows)) if rows else None
+
+
+def draw_parameters(drawn: Figure, rows: Sequence[Row]) -> None:
+    axes = drawn.add_subplot()
+    methods, arms = palette(rows), unique(rows, "arm")
+    scatter_rows(
+        axes, rows, ("trained_parameters", "score"), ("", "score_half_width"), methods, arms, [30.0] * len(rows)
+    )
+    axes.set_xscale("log")
+    logarithmic_counts(axes.xaxis)
+    axes.set_xlabel("trained parameters")
+    axes.set_ylabel(f"{rows[0]['metric']} of {rows[0]['task']}")
+    axes.margins(0.08)
+    legend_below(drawn, methods, arms)
+
+
+def forest(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Plot | None:
+    """Paired differences to the reference with their intervals, one line each."""
+    rows: list[Row] = []
+    for item in sorted(comparisons, key=lambda c: (c.arm != STAGE0, c.arm, c.task)):
+        found = item.sample.interval()
+        if found is not None and group.reference is not None:
+            rows.append(
+                {
+                    "arm": item.arm, "task": item.task, "method": group.labels[item.variant],
+                    "difference": found.mean, "half_width": found.half_width, "n": found.n,
+                    "verdict": item.verdict("better", "worse"), "reference": group.labels[group.reference],
+                }
+            )  # fmt: skip
+    panels = len({(row["arm"], row["task"]) for row in rows})
+    height = min(12.0, 0.7 + 0.32 * panels + 0.14 * len(rows))
+    return Plot(f"forest-{slug}", rows, draw_forest, height) if rows else None
+
+
+def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
+    panels = list(dict.fromkeys((row["arm"], row["task"]) for row in rows))
+    members = [[row for row in rows if (row["arm"], row["task"]) == panel] for panel in panels]
+    all_axes = drawn.subplots(
+        len(panels), 1, sharex=True, squeeze=False, height_ratios=[len(lines) + 0.6 for lines in members]
+    )[:, 0]
+    size = 7 if len(rows) <= 60 else 4
+    for axes, (arm, task), lines in zip(all_axes, panels, members, strict=True):
+        shades = {"better": "#009E73", "worse": "#D55E00"}
+        rank_lines(axes, lines, "difference", [shades.get(row["verdict"].split()[0], "#555555") for row in lines])
+        axes.axvline(0, color="#888888", linewidth=0.8, zorder=1)
+        axes.set_yticks(range(len(lines)), [row["method"] for row in lines], fontsize=size)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
+        axes.grid(axis="y", visible=False)
+    few_ticks(all_axes[-1])
+    drawn.supxlabel(f"score minus that of {rows[0]['reference']} (better →)", fontsize=7)
+
+
+def curves(group: Group, slug: str) -> Plot | None:
+    """Validation score by epoch: mean over the seeds, band from the lowest to the highest seed."""
+    rows: list[Row] = []
+    for arm, task in _curve_panels(group):
+        for variant in group.variants:
+            own = SCRATCH if _is_scratch(group, variant) else arm
+            for epoch, scores in _validation(group, variant, own, task).items():
+                rows.append(
+                    {
+                        "arm": arm, "task": task, "method": group.labels[variant],
+                        "place": group.variants.index(variant), "epoch": epoch,
+                        "mean": mean(scores), "low": min(scores), "high": max(scores), "n": len(scores),
+                    }
+                )  # fmt: skip
+    panels = len({(row["arm"], row["task"]) for row in rows})
+    return Plot(f"curves-{slug}", rows, draw_curves, 0.5 + 1.15 * panels + _legend_height(rows)) if rows else None
+
+
+def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
+    panels = list(dict.fromkeys((row["arm"], row["task"]) for row in rows))
+    methods = palette(rows)
+    all_axes = drawn.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (arm, task) in zip(all_axes, panels, strict=True):
+        for method in unique(rows, "method"):
+            points = [row for row in rows if (row["arm"], row["task"], row["method"]) == (arm, task, method)]
+            # Where early stopping has ended some seeds, the mean is over other seeds than before: no line there.
+            points = [point for point in points if point["n"] == max(p["n"] for p in points)]
+            epochs = [point["epoch"] for point in points]
+            place = methods.index(method)
+            axes.plot(
+                epochs, [point["mean"] for point in points], color=colour(method, methods),
+                linestyle=("-", "--", ":", "-.")[place // len(style.COLOURS) % 4], marker=".", markersize=3,
+            )  # fmt: skip
+            axes.fill_between(
+                epochs, [p["low"] for p in points], [p["high"] for p in points], color=colour(method, methods),
+                alpha=0.15, linewidth=0,
+            )  # fmt: skip
+        axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    all_axes[-1].set_xlabel("epoch")
+    drawn.supylabel("validation score", fontsize=8)
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour(m, methods), linestyle=("-", "--", ":", "-.")[i // len(style.COLOURS) % 4], label=m)
+        for i, m in enumerate(methods)
+        if m
+    ]
+    below(drawn, handles)
+
+
+def variants(group: Group, slug: str) -> list[Plot]:
+    """Scores of each method's variants (form of the paper's Figures 4 to 6)."""
+    made = []
+    for method in dict.fromkeys(variant.method for variant in group.variants):
+        own = [variant for variant in group.variants if variant.method == method]
+        if len(own) < 2:
+            continue
+        rows: list[Row] = []
+        arms = list(dict.fromkeys(arm for variant in own for arm in group.arms(variant) if arm != SCRATCH))
+        for arm, tasks in [(STAGE0, group.old_tasks), *((arm, group.new_tasks) for arm in arms)]:
+            for task in tasks:
+                for variant in own:
+                    found = group.score(variant, arm, task).interval()
+                    if found is not None:
+                        rows.append({"arm": arm, "task": task, "method": group.labels[variant], **_spread(found)})
+        panels = len({(row["arm"], row["task"]) for row in rows})
+        name = "".join(c if c.isalnum() else "_" for c in method)
+        height = min(12.0, 0.7 + 0.4 * panels + 0.14 * len(rows))
+        if rows:
+            made.append(Plot(f"variants-{name}-{slug}", rows, draw_variants, height))
+    return made
+
+
+def draw_variants(drawn: Figure, rows: Sequence[Row]) -> None:
+    panels = list(dict.fromkeys((row["arm"], row["task"]) for row in rows))
+    members = [[row for row in rows if (row["arm"], row["task"]) == panel] for panel in panels]
+    all_axes = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=[len(lines) + 0.8 for lines in members])
+    names = unique(rows, "method")
+    for axes, (arm, task), lines in zip(all_axes[:, 0], panels, members, strict=True):
+        rank_lines(axes, lines, "mean", [colour(row["method"], names) for row in lines])
+        axes.set_yticks(range(len(lines)), [row["method"] for row in lines])
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
+        axes.grid(axis="y", visible=False)
+        few_ticks(axes)
+    all_axes[-1, 0].set_xlabel("test score (better →)")
+
+
+def _spread(interval: Interval) -> Row:
+    return {"mean": interval.mean, "half_width": interval.half_width, "n": interval.n}
+
+
+def _curve_panels(group: Group) -> list[tuple[str, str]]:
+    arms = sorted({arm for variant in group.variants for arm in group.arms(variant)} - {SCRATCH})
+    return [(STAGE0, task) for task in group.old_tasks] + [(arm, task) for arm in arms for task in group.new_tasks]
+
+
+def _is_scratch(group: Group, variant: Variant) -> bool:
+    return group.arms(variant) == [SCRATCH]
+
+
+def _validation(group: Group, variant: Variant, arm: str, task: str) -> dict[int, list[float]]:
+    """Validation scores of all seeds by epoch."""
+    found: dict[int, list[float]] = {}
+    for seed in group.seeds:
+        run = group.find(variant, arm, seed, task)
+        for epoch in run.curve if run is not None and run.status == "ok" else ():
+            scores = epoch.validation.get(task, {})
+            value = next((scores[name] for name in PRIMARY if scores.get(name) is not None), None)
+            if value is not None:
+                found.setdefault(epoch.epoch, []).append(value)
+    return dict(sorted(found.items()))
+
+
+def _name(kind: str, group: Group, task: str, slug: str) -> str:
+    """Several new tasks have figures of their own."""
+    safe = "".join(c if c.isalnum() else "_" for c in task)
+    return f"{kind}-{slug}" if len(group.new_tasks) == 1 else f"{kind}-{safe}-{slug}"
+
+
+def _height(picture: float, rows: Sequence[Row]) -> float:
+    return picture + _legend_height(rows)
+
+
+def _legend_height(rows: Sequence[Row]) -> float:
+    """Inches for the legend: methods, arms and three sizes."""
+    return legend_height([*unique(rows, "method"), *map(arm_title, unique(rows, "arm")), "", "", ""])

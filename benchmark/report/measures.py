@@ -1,0 +1,229 @@
+"""What tables and figures draw from a group: measures as samples over seeds, costs, and what footers say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from benchmark import transfer
+from benchmark.records import Record
+from benchmark.report.model import Cell
+from benchmark.report.runs import SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, score
+from benchmark.report.stats import LEVEL
+
+Finder = Callable[[int], Record | None]
+Measure = Callable[[Record], float | str | None]
+
+ARM_TITLES = {"stage0": "stage 0", "finetune": "fine-tuned", "scratch": "single task"}
+DELTA_M_NOTE = "Δm: mean over tasks of the relative gain over single-task models; higher is better."
+
+
+def before_and_after(group: Group, variant: Variant, arm: str, task: str) -> tuple[Sample, Sample]:
+    """Score of an old task after stage 0 and after the arm, over the seeds."""
+    before = group.sample(lambda seed: group.baseline(variant, arm, seed), lambda record: score(record, task))
+    return before, group.score(variant, arm, task)
+
+
+def degradation(group: Group, variant: Variant, arm: str, measure: Callable[..., float | None]) -> Sample:
+    """A measure of `benchmark.transfer` on stages 0 and 1, over the seeds."""
+    pairs = [before_and_after(group, variant, arm, task) for task in group.old_tasks]
+    if not pairs:
+        return Sample(codes=dict.fromkeys(group.seeds, "n/a"))
+    count = len(pairs)
+
+    def measured(values: list[float]) -> float | None:
+        stages = [dict(zip(group.old_tasks, part, strict=True)) for part in (values[:count], values[count:])]
+        return measure(stages, group.old_tasks)
+
+    return combine([before for before, _ in pairs] + [after for _, after in pairs], measured)
+
+
+def new_task_gain(group: Group, variant: Variant, arm: str, task: str) -> Sample:
+    return group.score(variant, arm, task).combine(group.single_task(task), transfer.gain)
+
+
+def trained(record: Record) -> float | None:
+    return record.params.trainable if record.params else None
+
+
+def total(record: Record) -> float | None:
+    return record.params.total if record.params else None
+
+
+def paper_trained(record: Record) -> float | str | None:
+    return record.params.paper_trainable if record.params and record.params.paper_trainable is not None else "n/a"
+
+
+def flops(record: Record) -> float | None:
+    """Per example and training step; without the part that a frozen backbone computes once."""
+    if record.flops is None:
+        return None
+    new = record.flops.training_step_new
+    return record.flops.training_step if new is None else new
+
+
+def seconds(record: Record) -> float | None:
+    return record.seconds.total if record.seconds else None
+
+
+def percent(part: Sample, whole: Sample) -> Sample:
+    return part.combine(whole, lambda a, b: 100 * a / b if b else None)
+
+
+def exact(sample: Sample) -> Cell:
+    """A number that does not depend on the seed: shown without an interval. If it does differ, with one."""
+    interval = sample.interval()
+    if interval is None or len(set(sample.values.values())) > 1:
+        return sample.cell(0)
+    return Cell(interval.mean, None, interval.n, marks=("stale",) if sample.stale & set(sample.values) else ())
+
+
+def arm_title(arm: str) -> str:
+    return ARM_TITLES.get(arm, arm)
+
+
+def cell(group: Group, sample: Sample) -> Cell:
+    return sample.cell(len(group.seeds))
+
+
+def times(sample: Sample, factor: float) -> Sample:
+    return Sample({seed: factor * value for seed, value in sample.values.items()}, sample.codes, sample.stale)
+
+
+def delta_m(group: Group, scores: Mapping[str, Sample]) -> Sample:
+    """Δm in percent, over the seeds."""
+    tasks = list(scores)
+
+    def measured(values: list[float]) -> float | None:
+        mine, alone = (dict(zip(tasks, part, strict=True)) for part in (values[: len(tasks)], values[len(tasks) :]))
+        share = transfer.delta_m(mine, alone)
+        return None if share is None else 100 * share
+
+    return combine([*scores.values(), *(group.single_task(task) for task in tasks)], measured)
+
+
+def label(group: Group, variant: Variant) -> Cell:
+    return Cell(text=group.labels[variant] or "(no name)")
+
+
+def reference_cell(variant: Variant) -> Cell | None:
+    return Cell(code="n/a") if variant.method == SINGLE_TASK else None
+
+
+def share(group: Group, run: Finder, full: Finder, of: Measure, over: Measure) -> Sample:
+    return percent(group.sample(run, of), group.sample(full, over))
+
+
+def planned(sample: Sample) -> bool:
+    return bool(sample.values) or set(sample.codes.values()) != {"n/a"}
+
+
+def taken_in(group: Group, with_scratch: str | None = None) -> Iterable[tuple[Variant, str, bool]]:
+    """Variant, arm and whether a new variant starts, for every way in which a new task was taken in."""
+    for variant in group.variants:
+        arms = [arm for arm in group.arms(variant) if arm != SCRATCH or with_scratch]
+        for place, arm in enumerate(arms):
+            yield variant, arm, place == 0
+
+
+def finder(group: Group, variant: Variant, arm: str, task: str) -> Finder:
+    return lambda seed: group.find(variant, arm, seed, task)
+
+
+def is_auc(group: Group, task: str) -> bool:
+    return metric_title(group, task) == "AUC"
+
+
+def metric_title(group: Group, task: str) -> str:
+    metrics = {name for r in group.records if task in r.scores for name in r.scores[task].metrics}
+    return "R²" if "r2" in metrics and "auc" not in metrics else "AUC"
+
+
+def _commit(record: Record) -> str:
+    p = record.provenance
+    if p is None or p.commit is None:
+        return "unknown"
+    return p.commit[:10] + ("+changes" if p.dirty else "")
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
+    """Where the numbers come from: seeds, interval, selection, budget, commit, hash of the records."""
+    seeds = group.seeds
+    spoken = (
+        f"{seeds[0]}-{seeds[-1]}"
+        if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+        else (", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{len(seeds)} values from {seeds[0]} to {seeds[-1]}")
+    )
+    commits = sorted({_commit(record) for record in group.records if record.provenance})
+    budget = ", ".join(
+        f"{name} {_plain(value)}" for name, value in sorted(json.loads(group.budget).items()) if value is not None
+    )
+    lines = []
+    if interval and len(seeds) == 1:
+        lines.append(f"One seed ({spoken}): no interval, and no difference here says more than chance.")
+    elif interval:
+        lines.append(f"Mean ± half-width of the {LEVEL:.0%} Student-t interval over n = {len(seeds)} seeds ({spoken}).")
+    lines.append(
+        f"Selection: {group.selection} (validation rows only). Budget: {budget or 'none stated'}. Split: {group.split}."
+    )
+    lines.append(f"Commit {', '.join(commits) or 'unknown'}; {len(group.records)} records, hash {group.records_hash}.")
+    return tuple(lines)
+
+
+class Clock:
+    """Wall-clock, compared only within one machine kind."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        found = {machine_kind(record) for record in group.records if record.status == "ok" and record.provenance}
+        self.kinds = {kind: chr(ord("A") + place) for place, kind in enumerate(sorted(found))}
+
+    @property
+    def comparable(self) -> bool:
+        """All of the group's times come from one machine kind."""
+        return len(self.kinds) < 2
+
+    def cell(self, find: Finder, measure: Measure | None = None) -> Cell:
+        """A time (or a rate) over the seeds; the wall-clock of the whole run unless a measure is given."""
+        kinds = {machine_kind(r) for seed in self.group.seeds if (r := find(seed)) and r.status == "ok"}
+        if self._elsewhere(kinds):
+            return Cell(code="machine")
+        if len(kinds) > 1:
+            return Cell(code="mixed")
+        found = cell(self.group, self.group.sample(find, measure or seconds))
+        if found.value is None or self.comparable:
+            return found
+        return replace(found, marks=(*found.marks, self.kinds[kinds.pop()]))
+
+    def share(self, find: Finder, full: Finder) -> Cell:
+        runs = [r for f in (find, full) for seed in self.group.seeds if (r := f(seed)) and r.status == "ok"]
+        kinds = {machine_kind(record) for record in runs}
+        if len(kinds) > 1 or self._elsewhere(kinds):
+            return Cell(code="machine" if self._elsewhere(kinds) else "mixed")
+        return cell(self.group, percent(self.group.sample(find, seconds), self.group.sample(full, seconds)))
+
+    def _elsewhere(self, kinds: set[str]) -> bool:
+        wanted = self.group.options.machine
+        return wanted is not None and bool(kinds - {wanted})
+
+    def notes(self) -> list[str]:
+        if self.comparable:
+            return []
+        return [
+            "Machine kinds, between which times do not compare: "
+            + "; ".join(f"{letter}: {kind}" for kind, letter in self.kinds.items())
+            + "."
+        ]
+
+
+def machine_kind(record: Record) -> str:
+    """Runs compare in wall-clock only if all of this agrees."""
+    p = record.provenance
+    if p is None:
+        return "unknown"
+    return f"{p.gpu or p.cpu}, {p.device}, {p.threads} thread(s), {p.jobs} job(s)"

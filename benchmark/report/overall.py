@@ -1,0 +1,140 @@
+"""What holds over datasets: datasets are the units, seeds are averaged first, and below six nothing is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmark import transfer
+from benchmark.report import stats
+from benchmark.report.measures import arm_title, degradation
+from benchmark.report.model import Cell, Column, Row, Table
+from benchmark.report.runs import SCRATCH, Group, Sample
+from benchmark.seeding import numpy_stream
+
+
+@dataclass(frozen=True)
+class Study:
+    """One measure: ``values[row]`` holds one mean over seeds per dataset, larger is better."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    values: dict[str, list[float]]
+    reference: str
+    margin: float
+
+    def result(self) -> stats.AcrossDatasets:
+        return stats.across_datasets(self.values, self.reference)
+
+
+def studies(groups: Sequence[Group]) -> list[Study]:
+    """New-task score and old-task retention of every row that has a number on every dataset.
+
+    Of several groups of one dataset (subsets, budgets) the one with most records counts: parts of one dataset are no
+    independent datasets. Fewer than two datasets give nothing.
+    """
+    chosen: dict[str, Group] = {}
+    for group in groups:
+        base = group.dataset.partition("@")[0]
+        if group.new_tasks and (base not in chosen or len(group.records) > len(chosen[base].records)):
+            chosen[base] = group
+    if len(chosen) < 2:
+        return []
+    found = []
+    for name, title, larger in (
+        ("new_task", "score of the new task", True),
+        ("degradation", "mean degradation of the old tasks, sign turned", False),
+    ):
+        tables = [_rows(group, new_task=larger) for group in chosen.values()]
+        rows = [row for row in tables[0] if all(row in table for table in tables)]
+        if len(rows) < 2:
+            continue
+        main = next(iter(chosen.values())).reference
+        label = next(iter(chosen.values())).labels[main] if main else rows[0]
+        own = [row for row in rows if row.startswith(f"{label}, ")] or rows
+        reference = next((row for row in own if row.endswith(f", {arm_title('frozen')}")), own[0])
+        margin = next(iter(chosen.values())).options.margin
+        values = {row: [table[row] for table in tables] for row in rows}
+        found.append(Study(name, title, tuple(chosen), values, reference, margin))
+    return found
+
+
+def across(study: Study) -> Table:
+    """Wins, worst case and ranks; tests where there are datasets enough."""
+    found = study.result()
+    rows = []
+    for name, own in study.values.items():
+        differences = [mine - theirs for mine, theirs in zip(own, study.values[study.reference], strict=True)]
+        is_reference = name == study.reference
+        generator = numpy_stream("bootstrap", f"across_datasets-{study.name}-{name}")
+        posterior = None if is_reference else stats.bayesian_signed_rank(differences, study.margin, generator)
+        lacking = Cell(code="n/a" if is_reference else "few")
+        p = found.wilcoxon.get(name)
+        rows.append(
+            Row(
+                {
+                    "method": Cell(text=name),
+                    "wins": Cell(float(found.wins[name])),
+                    "rank": Cell(found.ranks[name]),
+                    "worst": lacking if is_reference else Cell(found.worst[name]),
+                    "wilcoxon": lacking if p is None else Cell(p),
+                    "worse": Cell(posterior.worse) if posterior else lacking,
+                    "alike": Cell(posterior.alike) if posterior else lacking,
+                    "better": Cell(posterior.better) if posterior else lacking,
+                    "verdict": Cell(text=posterior.decided) if posterior else lacking,
+                }
+            )
+        )
+    return Table(
+        f"across_datasets-{study.name}",
+        f"{study.title} over {found.datasets} datasets",
+        (
+            Column("method", "Method, arm", "text"),
+            Column("wins", "datasets won", "count", better=1),
+            Column("rank", "mean rank", better=-1),
+            Column("worst", "worst difference", signed=True),
+            Column("wilcoxon", "Wilcoxon p, Holm", "p"),
+            Column("worse", "worse", "p", group="posterior"),
+            Column("alike", "alike", "p", group="posterior"),
+            Column("better", "better", "p", group="posterior"),
+            Column("verdict", "decided", "text", group="posterior"),
+        ),
+        tuple(rows),
+        (
+            f"Datasets are the units, seeds averaged first: {', '.join(study.datasets)}.",
+            f"Differences and tests against {study.reference}; larger is better; ties share a win.",
+            _claim(study, found),
+        ),
+    ).ranked()
+
+
+def _claim(study: Study, found: stats.AcrossDatasets) -> str:
+    if found.datasets < stats.FEWEST_DATASETS:
+        return f"Fewer than {stats.FEWEST_DATASETS} datasets: no claim over datasets is made."
+    friedman = "" if found.friedman is None else f"Friedman p = {found.friedman:.3g}. "
+    return (
+        f"{friedman}Nemenyi critical difference of mean ranks {found.critical_difference:.3g}. Posterior: Bayesian "
+        f"signed rank, practical margin {study.margin:g}, decided from {stats.DECISION:g}."
+    )
+
+
+def _rows(group: Group, new_task: bool) -> dict[str, float]:
+    """Mean over seeds (and over the tasks concerned), for every row that has one. Rounded, so that ties are ties."""
+    found = {}
+    for variant in group.variants:
+        for arm in group.arms(variant):
+            if new_task:
+                samples = [group.score(variant, arm, task) for task in group.new_tasks]
+            elif arm == SCRATCH:
+                continue
+            else:
+                samples = [_turned(degradation(group, variant, arm, transfer.mean_degradation))]
+            if all(sample.values for sample in samples):
+                means = [stats.mean(list(sample.values.values())) for sample in samples]
+                found[f"{group.labels[variant]}, {arm_title(arm)}"] = round(stats.mean(means), 12)
+    return found
+
+
+def _turned(sample: Sample) -> Sample:
+    return Sample({seed: 0.0 - value for seed, value in sample.values.items()}, sample.codes, sample.stale)

@@ -1,0 +1,232 @@
+"""Published numbers against ours, with a verdict: reached, not reached, or not comparable and why."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.report.measures import (
+    arm_title,
+    before_and_after,
+    cell,
+    exact,
+    finder,
+    flops,
+    footer,
+    paper_trained,
+    share,
+    total,
+    trained,
+)
+from benchmark.report.model import Cell, Column, Kind, Row, Table
+from benchmark.report.runs import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant
+
+FILE = Path(__file__).with_name("published.toml")
+
+KINDS: Mapping[str, Kind] = {
+    "trained": "count",
+    "paper_trained": "count",
+    "paper_share": "percent",
+    "flops_share": "percent",
+}
+TITLES = {
+    "auc": "AUC",
+    "change": "AUC change",
+    "trained": "trained parameters",
+    "paper_trained": "parameters, paper's count",
+    "paper_share": "parameters, paper's %",
+    "flops_share": "FLOPs, %",
+}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A number as it was printed: its value, half a unit of its last digit, and its standard deviation if given."""
+
+    value: float
+    rounding: float
+    deviation: float | None
+
+
+def published(group: Group, slug: str) -> Table | None:
+    """Every published number for the group's dataset beside ours; None if nothing was published for it."""
+    content = _content()
+    base, _, profile = group.dataset.partition("@")
+    rows: list[Row] = []
+    for block in content["block"]:
+        if block["dataset"] != base:
+            continue
+        first = True
+        for name, values in block["methods"].items():
+            for place, (number, text) in enumerate(zip(block["tasks"], values, strict=True)):
+                rows.append(_row(group, block, name, number, text, place, profile, content["tasks"].get(base), first))
+                first = False
+    if not rows:
+        return None
+    columns = (
+        Column("title", "Published as", "text", wrap=True),
+        Column("source", "Source", "text"),
+        Column("method", "Method", "text"),
+        Column("arm", "Arm", "text"),
+        Column("task", "Task", "text"),
+        Column("quantity", "Quantity", "text", wrap=True),
+        Column("published", "published", "text"),
+        Column("ours", "ours"),
+        Column("difference", "ours − published", signed=True),
+        Column("verdict", "Verdict", "text", wrap=True),
+    )
+    return Table(
+        f"published-{slug}",
+        f"{group.dataset}: published numbers and ours",
+        columns,
+        tuple(rows),
+        (
+            SOURCE_NOTE,
+            REACHED_NOTE,
+            content["not_found"]["text"],
+            *footer(group),
+        ),
+    )
+
+
+SOURCE_NOTE = (
+    "Source: P* the paper (arXiv:2408.17214) as relayed by a third-party reproduction, R that reproduction, R! the "
+    "same where suspect. published ±: standard deviation over its seeds."
+)
+REACHED_NOTE = (
+    "reached: a score whose interval ends at or above the published value, rounding included (one seed: the score "
+    "itself); a count or share that rounds to it. not comparable: the conditions differ, in the words given; then the "
+    "difference is shown and judges nothing."
+)
+
+
+def parse(text: str) -> Printed:
+    """``0.9448 +- 0.0016``, ``21K`` or ``9.3`` with the rounding that its digits imply."""
+    match = re.fullmatch(r"([+-]?)(\d+)(?:\.(\d+))?(K?)(?: \+- (\d+\.\d+))?", text)
+    if match is None:
+        raise ValueError(f"{FILE.name}: cannot read the number {text!r}")
+    sign, whole, decimals, kilo, deviation = match.groups()
+    scale = 1000.0 if kilo else 1.0
+    value = float(f"{sign}{whole}.{decimals or 0}") * scale
+    return Printed(value, 0.5 * 10.0 ** -len(decimals or "") * scale, float(deviation) if deviation else None)
+
+
+def verdict(quantity: str, theirs: Printed, ours: Cell) -> str:
+    """For conditions that agree. A score may exceed the published one; a count has to be the same."""
+    assert ours.value is not None
+    if quantity in ("auc", "change"):
+        reached = ours.value + (ours.half_width or 0.0) >= theirs.value - theirs.rounding
+    else:
+        reached = abs(ours.value - theirs.value) <= theirs.rounding * (1 + 1e-9)
+    return "reached" if reached else "not reached"
+
+
+def _row(
+    group: Group,
+    block: Mapping[str, Any],
+    name: str,
+    number: int,
+    text: str,
+    place: int,
+    profile: str,
+    tasks: list[str] | None,
+    first: bool,
+) -> Row:
+    method, _, word = name.partition(" ")
+    quantity = block.get("quantity", "auc")
+    kind = KINDS.get(quantity, "score")
+    theirs = parse(text)
+    known = (*group.old_tasks, *group.new_tasks)
+    task = known[number - 1] if number <= len(known) else None
+    arm = SCRATCH if method == SINGLE_TASK else block["arm"]
+    variant = _variant(group, method, word)
+    sample = _ours(group, variant, arm, task, quantity) if variant and task else None
+    if sample is None:
+        ours = Cell(code="n/a")
+    else:
+        ours = replace(cell(group, sample) if kind == "score" else exact(sample), kind=kind)
+    reason = _not_comparable(group, block, task, number, profile, tasks)
+    if variant is None or task is None or ours.code == "n/a":
+        judged = f"not comparable: {'no such task here' if task is None else 'no such run here'}"
+    elif ours.value is None:
+        judged = f"not comparable: ours is {ours.code}"
+    elif reason:
+        judged = f"not comparable: {reason}"
+    else:
+        judged = verdict(quantity, theirs, ours)
+    title = group.titles.get(method) or method
+    return Row(
+        {
+            "title": Cell(text=block["title"] + (f" (seed {place + 1})" if block.get("per_seed") else "")),
+            "source": Cell(text=block["source"]),
+            "method": Cell(text=f"{title} ({word})" if word else title),
+            "arm": Cell(text=arm_title(arm)),
+            "task": Cell(text=task or f"task {number}"),
+            "quantity": Cell(text=TITLES[quantity]),
+            "published": Cell(text=text.replace(" +- ", " ± ")),
+            "ours": ours,
+            "difference": Cell(code="n/a") if ours.value is None else Cell(ours.value - theirs.value, kind=kind),
+            "verdict": Cell(text=judged),
+        },
+        rule_above=first,
+    )
+
+
+def _not_comparable(
+    group: Group, block: Mapping[str, Any], task: str | None, number: int, profile: str, tasks: list[str] | None
+) -> str | None:
+    """Why the number was measured under other conditions, or None."""
+    if tasks and number <= len(tasks) and task != tasks[number - 1]:
+        return f"there the task is {tasks[number - 1]}"
+    if block.get("profile", "") != profile:
+        return f"other rows (there {block.get('profile') or 'all'}, here {profile or 'all'})"
+    if block.get("two_task") and group.new_tasks:
+        return f"there {' and '.join(group.new_tasks)} is an input feature"
+    here = json.loads(group.budget)
+    for name, value in block.get("budget", {}).items():
+        mine = here.get(name)
+        if mine is None and name.startswith("new_task_"):
+            mine = here.get(name.removeprefix("new_task_"))
+        if mine != value:
+            return f"{name.replace('_', ' ')} {value} there, {mine} here"
+    if "budget" not in block and block.get("quantity", "auc") in ("auc", "change"):
+        return block.get("doubt", "what they were trained with is not stated")
+    if block.get("per_seed"):
+        return "other seeds; a single seed is no target"
+    if block.get("doubt"):
+        return str(block["doubt"])
+    return None
+
+
+def _ours(group: Group, variant: Variant, arm: str, task: str, quantity: str) -> Sample:
+    run, full = finder(group, variant, arm, task), finder(group, variant, JOINT, task)
+    if quantity == "auc":
+        return group.score(variant, arm, task, "auc")
+    if quantity == "change":
+        before, after = before_and_after(group, variant, arm, task)
+        return after.combine(before, lambda a, b: a - b)
+    if quantity == "flops_share":
+        return share(group, run, full, flops, flops)
+    if quantity == "paper_share":
+        return share(group, run, full, paper_trained, total)
+    return group.sample(run, trained if quantity == "trained" else paper_trained)
+
+
+def _variant(group: Group, method: str, word: str) -> Variant | None:
+    """The method's row; with a word, the one that has it among its config values."""
+    found = [variant for variant in group.variants if variant.method == method]
+    if word:
+        values = {v: {str(x).lower() for x in json.loads(v.config).values()} for v in found}
+        found = [variant for variant in found if word in values[variant]]
+    return group.main_variant(found)
+
+
+@cache
+def _content() -> dict[str, Any]:
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))

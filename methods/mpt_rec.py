@@ -1,0 +1,325 @@
+"""MPT-Rec: adversarial separation of general and specific knowledge, then prompt tuning for a new task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.errors import UsageError
+from methods.base import Batch, MultiTaskModel, Progress, Rows, Schema, Task, mean_loss, register_method, row_losses
+from methods.layers import MLP, Discriminator, FeatureEmbedding, Gate, TaskEmbedding, Tower, mix, reverse_gradient
+
+CLUSTERING_ROWS = 4096
+
+
+@register_method(
+    "mpt_rec",
+    title="MPT-Rec",
+    paper="Bai et al., Efficient Multi-task Prompt Tuning for Recommendation, ACM TOIS 2025, arXiv 2408.17214",
+    kinds=("binary", "regression"),
+    presets={
+        "ali_ccp": {
+            "embedding_dim": 5,
+            "hidden": (128, 64),
+            "dropout": (0.1, 0.3),
+            "tower": (32, 32),
+            "l2_embedding": 1e-4,
+            "l2_dnn": 7e-6,
+        },
+        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-4, "l2_dnn": 7e-6},
+    },
+)
+class MPTRec(MultiTaskModel):
+    """Stage 1 learns a general and one specific representation per task; stage 2 adds a small head per new task.
+
+    Stage 1, for K tasks: dense input z [B, d_in]; general g = G(z) and specific s_i = S_i(z), both [B, m]; task
+    embedding E_i [m]; gate H_i(z) [B, 2]; fused f_i = w_a (s_i * E_i) + w_g g; logits T_i(f_i) [B]. In training the
+    same tower also predicts from g alone, and a linear discriminator behind gradient reversal tells from g to which
+    environment a row belongs, so that g keeps nothing specific:
+
+        loss = sum_i BCE(T_i(f_i)) + gen_coe sum_i BCE(T_i(g)) + env_coe NLL(D(reversed g), environment) + L2
+
+    (equation 7 of the paper, where gen_coe = 1 - alpha and env_coe = alpha). The reversal's strength grows as
+    2 / (1 + exp(-10 p)) - 1 with training progress p. Environments start at random and are re-assigned every
+    ``clustering_interval`` epochs to the task with the smallest loss of the general prediction (equation 6).
+
+    Stage 2 (``add_task``): h = LayerNorm(P(z)); W = softmax_i(h . E_i / temperature) [B, K]; s_new = sum_i W_i s_i;
+    f_new = w_a (s_new * E_new) + w_g g with a new gate; logits T_new(f_new). Only the head learns in the frozen arm.
+
+    Deviations, each a choice between the paper and its released code (the other way is a config value):
+    environments follow the general prediction (``cluster_on="fused"``: the code); reversal progress counts steps
+    (``reversal="as_released"``: the code's saw-tooth, which has the batch size in place of the steps per epoch);
+    environment ids belong to rows, not to positions in an unshuffled loader; the stage-2 gate is new and trained,
+    and the raw s_i are mixed, as in the code. ``cluster_scale="rank"`` is an addition: raw losses of tasks with very
+    different base rates put nearly all rows into one environment.
+
+    Ablations: ``use="general"`` (share-only) or ``"specific"`` (specific-only) drops the other representation from
+    the fused prediction and from the new task's head, the parameters left unused stay in the model; ``env_coe=0`` is
+    no-GAN; ``gen_coe=0`` as well is fused-only. ``fusion`` is how s_new is mixed: "prompt", "kl" (prompt, and
+    ``kl_weight`` times the mean KL divergence of W from uniform), "fixed" (W_i = 1/K), "task_embedding"
+    (softmax_i(E_new . E_i / temperature), the same for all rows); the last two have no projection P.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        embedding_dim: int = 4
+        hidden: tuple[int, ...] = (256, 128)
+        dropout: tuple[float, ...] = ()
+        tower: tuple[int, ...] = (64, 32)
+        l2_embedding: float = 6e-3
+        l2_dnn: float = 3e-5
+        gen_coe: float = 0.9
+        env_coe: float = 0.1
+        reversal: str = "progress"
+        clustering_interval: int = 2
+        cluster_on: str = "general"
+        cluster_scale: str = "raw"
+        use: str = "both"
+        fusion: str = "prompt"
+        temperature: float = 150.0
+        kl_weight: float = 0.1
+
+        def __post_init__(self) -> None:
+            allowed = {
+                "reversal": ("progress", "as_released"),
+                "cluster_on": ("general", "fused"),
+                "cluster_scale": ("raw", "rank"),
+                "use": ("both", "general", "specific"),
+                "fusion": ("prompt", "kl", "fixed", "task_embedding"),
+            }
+            for name, values in allowed.items():
+                if getattr(self, name) not in values:
+                    raise UsageError(f"mpt_rec.{name} must be one of {', '.join(values)}, not {getattr(self, name)!r}")
+
+    def __init__(self, schema: Schema, tasks: Sequence[Task], config: Config) -> None:
+        super().__init__(schema, tasks, config)
+        width, m = schema.width(config.embedding_dim), config.hidden[-1]
+        self.old = tuple(task.name for task in self.tasks)
+        self.embed = FeatureEmbedding(schema, config.embedding_dim)
+        self.general = MLP(width, config.hidden, config.dropout)
+        self.specific = nn.ModuleDict({name: MLP(width, config.hidden, config.dropout) for name in self.old})
+        self.task_embeddings = nn.ModuleDict({name: TaskEmbedding(m) for name in self.old})
+        self.gates = nn.ModuleDict({name: Gate(width, 2) for name in self.old})
+        self.towers = nn.ModuleDict({name: Tower(m, config.tower) for name in self.old})
+        self.discriminator = Discriminator(m, len(self.old))
+        self.heads = nn.ModuleDict()
+        self.environments: Tensor | None = None
+        self._batch_size = 1
+
+    # ---- stage 1 --------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        z = self.embed(batch)
+        general = self.general(z) if self._needs_general else None
+        specific = {} if self.config.use == "general" else {name: part(z) for name, part in self.specific.items()}
+        outputs: dict[str, Tensor] = {}
+        for name in self.old:
+            if self.training and batch.labels and name not in batch.labels:
+                continue
+            fused = self._fused(name, z, general, specific)
+            if self._stage_one_training and self.config.gen_coe and self.config.use != "general":
+                assert general is not None
+                both = self.towers[name](torch.cat([fused, general]))  # one pass: half the kernels of two
+                outputs[name], outputs[f"general/{name}"] = both.split(len(fused))
+            else:
+                outputs[name] = self.towers[name](fused)
+        if self._stage_one_training and self.config.env_coe:
+            outputs["general"] = general
+        for name, head in self.heads.items():
+            outputs |= head.outputs(name, z, general, list(specific.values()), self._embeddings())
+        return outputs
+
+    def _fused(self, name: str, z: Tensor, general: Tensor | None, specific: Mapping[str, Tensor]) -> Tensor:
+        if self.config.use == "general":
+            return general  # type: ignore[return-value]
+        adapted = specific[name] * self.task_embeddings[name].weight
+        return adapted if self.config.use == "specific" else mix(self.gates[name](z), [adapted, general])
+
+    def loss(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
+        terms = super().loss(batch, outputs, progress)
+        if self.heads:
+            for name in self.heads:
+                if f"attention/{name}" in outputs:
+                    terms[f"kl/{name}"] = self.config.kl_weight * _divergence(outputs[f"attention/{name}"])
+            return terms
+        if self.config.gen_coe:
+            for task in self.tasks:
+                # share-only has one prediction, which then is both the general and the final one
+                prediction = outputs.get(f"general/{task.name}", outputs[task.name])
+                term = mean_loss(task, prediction, batch.labels[task.name])
+                terms[f"general/{task.name}"] = self.config.gen_coe * term
+        if self.config.env_coe:
+            assert self.environments is not None and batch.index is not None, "start_training has not been called"
+            logits = self.discriminator(reverse_gradient(outputs["general"], self.reversal_strength(batch, progress)))
+            environment = self.environments[batch.index].long()
+            terms["environment"] = self.config.env_coe * F.cross_entropy(logits, environment)
+        return terms
+
+    def reversal_strength(self, batch: Batch, progress: Progress) -> float:
+        """Lambda of this step."""
+        fraction = progress.fraction
+        if self.config.reversal == "as_released":
+            if progress.step == 0:
+                self._batch_size = len(batch)  # an epoch's last batch may be smaller
+            steps = progress.step + (progress.epoch - 1) * self._batch_size
+            fraction = steps / (progress.epochs * self._batch_size)
+        return 2 / (1 + math.exp(-10 * fraction)) - 1
+
+    def start_training(self, rows: Rows, generator: torch.Generator) -> None:
+        if self._adversary:
+            ids = torch.randint(len(self.old), (len(rows),), generator=generator, device=generator.device)
+            self.environments = ids.to(self.discriminator.weight.device, torch.uint8)
+
+    def end_epoch(self, epoch: int, rows: Rows) -> None:
+        if self._adversary and epoch % self.config.clustering_interval == 0:
+            self.assign_environments(rows)
+
+    @torch.no_grad()
+    def assign_environments(self, rows: Rows) -> None:
+        """Put every row into the environment of the task that predicts it best; call in eval mode.
+
+        Rows on which no task's label is defined keep their environment.
+        """
+        assert self.environments is not None
+        parts = [self._row_losses(batch) for batch in rows.batches(CLUSTERING_ROWS)]
+        losses = torch.cat([part for part, _ in parts])
+        index = torch.cat([index for _, index in parts])
+        if self.config.cluster_scale == "rank":
+            losses = _ranks(losses)
+        losses = losses.nan_to_num(nan=math.inf, posinf=math.inf)
+        chosen = losses.argmin(1).to(torch.uint8)
+        known = losses.isfinite().any(1)
+        self.environments[index] = torch.where(known, chosen, self.environments[index])
+
+    def _row_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss of every row for every task, [B, K], and the rows' index."""
+        if self.config.cluster_on == "fused":
+            outputs: Mapping[str, Tensor] = self(batch)
+        else:
+            general = self.general(self.embed(batch))
+            outputs = {name: self.towers[name](general) for name in self.old}
+        assert batch.index is not None
+        columns = [row_losses(task, outputs[task.name], batch.labels[task.name]) for task in self.tasks]
+        return torch.stack(columns, 1), batch.index
+
+    def training_state(self) -> dict[str, Tensor]:
+        return {} if self.environments is None else {"environments": self.environments}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        if "environments" in state:
+            self.environments = state["environments"].to(self.discriminator.weight.device)
+
+    # ---- stage 2 --------------------------------------------------------------------------------------------------
+
+    def add_task(self, task: Task) -> Sequence[nn.Module]:
+        self.heads[task.name] = _Head(self.embed.width, self.config)
+        return [self.heads[task.name]]
+
+    def frozen_features(self, batch: Batch) -> dict[str, Tensor]:
+        z = self.embed(batch)
+        features = {"z": z}
+        if self.config.use != "specific":
+            features["general"] = self.general(z)
+        if self.config.use != "general":
+            specific = {f"specific/{name}": part(z) for name, part in self.specific.items()}
+            # with fixed weights the mixture is all that is read
+            features |= {"mixed": _mean(list(specific.values()))} if self.config.fusion == "fixed" else specific
+        return features
+
+    def forward_new(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        specific = [features[f"specific/{name}"] for name in self.old if f"specific/{name}" in features]
+        if "mixed" in features:
+            specific = [features["mixed"]]
+        outputs: dict[str, Tensor] = {}
+        for name, head in self.heads.items():
+            outputs |= head.outputs(name, features["z"], features.get("general"), specific, self._embeddings())
+        return outputs
+
+    def _embeddings(self) -> Tensor | None:
+        """Task embeddings [K, m], where the new task's mixture reads them."""
+        if self.config.use == "general" or self.config.fusion == "fixed":
+            return None
+        return torch.stack([self.task_embeddings[name].weight for name in self.old])
+
+    @property
+    def _needs_general(self) -> bool:
+        return self.config.use != "specific" or self._stage_one_training
+
+    @property
+    def _stage_one_training(self) -> bool:
+        return self.training and not self.heads
+
+    @property
+    def _adversary(self) -> bool:
+        return bool(self.config.env_coe) and not self.heads
+
+
+class _Head(nn.Module):
+    """What stage 2 adds for one new task."""
+
+    def __init__(self, width: int, config: MPTRec.Config) -> None:
+        super().__init__()
+        m = config.hidden[-1]
+        self.use, self.fusion, self.temperature = config.use, config.fusion, config.temperature
+        self.embedding = TaskEmbedding(m)
+        self.projection = None
+        if config.fusion in ("prompt", "kl"):
+            self.projection = nn.Sequential(
+                nn.Linear(width, m // 2, bias=False), nn.ReLU(), nn.Linear(m // 2, m, bias=False), nn.LayerNorm(m)
+            )
+        self.gate = Gate(width, 2)
+        self.tower = Tower(m, config.tower)
+
+    def outputs(
+        self, name: str, z: Tensor, general: Tensor | None, specific: Sequence[Tensor], embeddings: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Logits under ``name``; the attention weights too, where the loss reads them."""
+        weights = self.gate(z)
+        if self.use == "general":
+            return {name: self.tower(weights[:, 1:] * general)}
+        attention = self.attention(z, embeddings)
+        mixed = _mean(specific) if attention is None else mix(attention, specific)
+        adapted = mixed * self.embedding.weight
+        if self.use == "specific":
+            fused = weights[:, :1] * adapted
+        else:
+            assert general is not None
+            fused = mix(weights, [adapted, general])
+        outputs = {name: self.tower(fused)}
+        if self.fusion == "kl" and self.training and attention is not None:
+            outputs[f"attention/{name}"] = attention
+        return outputs
+
+    def attention(self, z: Tensor, embeddings: Tensor | None) -> Tensor | None:
+        """Weights [B, K] of the specific representations; None for equal ones."""
+        if embeddings is None:
+            return None
+        if self.projection is not None:
+            return torch.softmax(self.projection(z) @ embeddings.T / self.temperature, -1)
+        return torch.softmax(embeddings @ self.embedding.weight / self.temperature, -1).expand(len(z), -1)
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    first, *rest = tensors
+    return sum(rest, start=first) / (len(rest) + 1)
+
+
+def _ranks(losses: Tensor) -> Tensor:
+    """Each column's values by their share of smaller values in the column, in [0, 1); NaN stays."""
+    ranks = torch.full_like(losses, math.nan)
+    for task in range(losses.shape[1]):
+        rows = losses[:, task].isfinite().nonzero().squeeze(1)
+        order = losses[rows, task].argsort(stable=True)
+        ranks[rows[order], task] = torch.arange(len(rows), device=losses.device, dtype=losses.dtype) / max(len(rows), 1)
+    return ranks
+
+
+def _divergence(attention: Tensor) -> Tensor:
+    """Mean over rows of KL(attention || uniform)."""
+    entropy = -(attention * attention.clamp(min=1e-12).log()).sum(-1)
+    return (math.log(attention.shape[-1]) - entropy).mean()

@@ -1,0 +1,86 @@
+"""Records: validated, atomic, found again by their key; damaged ones are named, never guessed at."""
+
+import json
+import os
+
+import pytest
+
+from benchmark.records import (
+    DamagedRecord,
+    Key,
+    Record,
+    read_record,
+    read_records,
+    run_directory,
+    run_id,
+    write_atomically,
+    write_record,
+)
+
+
+def key(**changes):
+    values = {
+        "dataset": "d", "old_tasks": ["a"], "new_tasks": ["b"], "tasks": ["a"], "method": "m", "config": {"x": 1},
+        "arm": "stage0", "stage": 0, "budget": {"epochs": 1}, "selection": "rule", "seed": 0,
+    }  # fmt: skip
+    return Key(**(values | changes))
+
+
+def record(**changes):
+    return Record(run_id=run_id(key(**changes)), key=key(**changes), status="failed", reason="because")
+
+
+def test_a_record_comes_back_as_written(tmp_path):
+    path = write_record(run_directory(tmp_path, key()), record())
+    assert read_record(path) == record()
+    assert read_records(tmp_path) == ([record()], [])
+
+
+def test_the_run_id_depends_on_everything_that_names_the_run():
+    changes = [
+        {},
+        {"seed": 1},
+        {"config": {"x": 2}},
+        {"tasks": ["a", "b"]},
+        {"budget": {"epochs": 2}},
+        {"arm": "joint"},
+    ]
+    assert len({run_id(key(**change)) for change in changes}) == len(changes)
+    assert run_id(key(config={"x": 1, "y": 2})) == run_id(key(config={"y": 2, "x": 1}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: "null",
+        lambda text: text.replace('"failed"', '"wonderful"'),
+        lambda text: text.replace('"seed": 0', '"seed": "zero"'),
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 99'),
+        lambda text: json.dumps({**json.loads(text), "surprise": 1}),
+        lambda text: json.dumps({**json.loads(text), "rows_per_second": float("nan")}),
+        lambda text: "\x00" * len(text),
+    ],
+)
+def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path, damage):
+    path = write_record(run_directory(tmp_path, key()), record())
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DamagedRecord, match=r"record\.json"):
+        read_record(path)
+    found, problems = read_records(tmp_path)
+    assert found == [] and len(problems) == 1
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,154 @@
+"""The trainer beside a minimal hand loop and beside the usual DataLoader, on the Census shape. Not part of the tests:
+
+python -m pytest tests/benchmarks --benchmark-only
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import metrics
+from benchmark.arms import ARMS
+from benchmark.protocol import _cache, build_model
+from benchmark.rows import DataRows
+from benchmark.runner import set_up_torch
+from benchmark.trainer import Budget, train
+from datasets_registry.schema import CategoricalFeature, Schema, Task
+from methods import METHODS
+from tests.benchmarks import peers
+from tests.benchmarks.loops import dataloader_loop, hand_loop
+
+VOCABULARIES = (9, 52, 47, 3, 24, 15, 5, 10, 2, 3, 6, 8, 6, 6, 51, 38, 8, 10, 9, 10, 3, 4, 5, 43, 43, 43, 5, 3)
+SCHEMA = Schema(
+    tuple(CategoricalFeature(f"c{i}", size) for i, size in enumerate(VOCABULARIES)), tuple(f"n{i}" for i in range(11))
+)
+TASKS = [Task("income"), Task("marital")]
+METHODS_MEASURED = ("shared_bottom", "mmoe", "ple", "mpt_rec")
+ROWS = 38_400  # 150 batches of 256
+DEVICE = torch.device("cpu")
+
+
+class Arrays:
+    """Census-shaped rows in memory, in the form of a dataset's split."""
+
+    def __init__(self, rows=ROWS):
+        generator = np.random.default_rng(0)
+        columns = [generator.integers(0, size, rows) + start for size, start in zip(VOCABULARIES, SCHEMA.offsets)]
+        self._categorical = np.stack(columns, axis=1).astype(np.int32)
+        self._numeric = generator.random((rows, 11), dtype=np.float32)
+        self.labels = {task.name: (generator.random(rows) < 0.2).astype(np.float32) for task in TASKS}
+
+    def __len__(self):
+        return len(self._categorical)
+
+    def categorical(self, index):
+        return self._categorical if index is None else self._categorical[index]
+
+    def numeric(self, index):
+        return self._numeric if index is None else self._numeric[index]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads():
+    set_up_torch(1)
+
+
+def fresh(method, tasks=TASKS):
+    model, _ = build_model(method, METHODS.get(method).Config().__dict__, SCHEMA, tasks, ("bench", method, 0))
+    return model
+
+
+def trainer_epoch(model, rows, batch_size, forward=None, epochs=1, trained=None):
+    model.start_training(rows, torch.Generator().manual_seed(0))
+    return train(
+        model,
+        rows,
+        lambda: {"income": {"auc": None}},
+        Budget(batch_size, 1e-3, epochs, epochs),
+        forward=forward or model,
+        trained=trained or list(model.parameters()),
+        training_mode=model.train,
+        order=("bench", 0),
+        noise=("bench", 1),
+        device=DEVICE,
+    )
+
+
+def prepared(method, rows):
+    """A fresh model, ready to train."""
+    model = fresh(method)
+    model.start_training(rows, torch.Generator().manual_seed(0))
+    return model.train()
+
+
+@pytest.mark.parametrize("batch_size", [256, 4096])
+@pytest.mark.parametrize("method", METHODS_MEASURED)
+def test_trainer_beside_hand_loop_dataloader_and_peers(side_by_side, method, batch_size):
+    arrays = Arrays()
+    rows = DataRows(arrays, arrays.labels, DEVICE)
+    categorical, numeric = torch.from_numpy(arrays.categorical(None)), torch.from_numpy(arrays.numeric(None))
+    labels = {task: torch.from_numpy(label) for task, label in arrays.labels.items()}
+    ours, hand, usual = (prepared(method, rows) for _ in range(3))
+    alternatives = {
+        "trainer": lambda: trainer_epoch(ours, rows, batch_size),
+        "hand loop": lambda: hand_loop(hand, categorical, numeric, labels, batch_size),
+        "DataLoader": lambda: dataloader_loop(usual, categorical, numeric, labels, batch_size),
+    }
+    if method != "mpt_rec":  # no peer has it
+        for name, build in peers.available().items():
+            alternatives[name] = build(method, arrays, batch_size, VOCABULARIES, 11)
+    side_by_side(alternatives, rounds=3, title=f"{method}, batch {batch_size}, {ROWS:,} rows")
+
+
+@pytest.mark.parametrize("method", METHODS_MEASURED)
+def test_epochs_stay_as_fast_as_the_first(side_by_side, method):
+    arrays = Arrays()
+    rows = DataRows(arrays, arrays.labels, DEVICE)
+    model = prepared(method, rows)
+    trained = trainer_epoch(model, rows, 256, epochs=12)  # 1,800 steps: denormals would show after about 1,500
+    seconds = [epoch.train_seconds for epoch in trained.curve]
+    side_by_side(
+        {"epoch 2": lambda: None, "epoch 12": lambda: None},
+        rounds=1,
+        title=f"{method}: epochs 2 to 12 took {', '.join(f'{s:.2f}' for s in seconds[1:])} s; "
+        f"last three over first three {sum(seconds[-3:]) / sum(seconds[1:4]):.2f}x",
+    )
+
+
+@pytest.mark.parametrize("method", ["shared_bottom", "mpt_rec"])
+def test_stage_two_on_cached_outputs(side_by_side, method):
+    """Against recomputing the frozen backbone in every step, by the same trainer and by the usual DataLoader."""
+    arrays = Arrays()
+    labels = {"education": arrays.labels["income"]}
+    rows = DataRows(arrays, labels, DEVICE)
+    models = []
+    for _ in range(3):
+        model = fresh(method)
+        models.append((model.eval(), ARMS["frozen"].take_in(model, [Task("education")])))
+    cached = _cache(models[0][0], rows)
+    categorical, numeric = torch.from_numpy(arrays.categorical(None)), torch.from_numpy(arrays.numeric(None))
+    tensors = {task: torch.from_numpy(label) for task, label in labels.items()}
+    new, trained = models[0]
+    side_by_side(
+        {
+            "cached": lambda: trainer_epoch(
+                new, cached, 256, lambda batch: new.forward_new(batch.features), 1, trained
+            ),
+            "recomputed": lambda: trainer_epoch(models[1][0], rows, 256, None, 1, models[1][1]),
+            "DataLoader": lambda: dataloader_loop(models[2][0], categorical, numeric, tensors, 256),
+        },
+        rounds=3,
+        title=f"{method}, new task on a frozen backbone, batch 256",
+    )
+
+
+def test_auc_of_a_million_rows(side_by_side):
+    from sklearn.metrics import roc_auc_score
+
+    generator = np.random.default_rng(0)
+    scores, labels = generator.normal(size=1_000_000).astype(np.float32), generator.random(1_000_000) < 0.05
+    side_by_side(
+        {"ours": lambda: metrics.auc(scores, labels), "scikit-learn": lambda: roc_auc_score(labels, scores)},
+        rounds=5,
+        title="AUC of a million rows",
+    )

@@ -1,0 +1,181 @@
+"""A sweep from the first command to the tables: what is planned, kept, repeated, and what a failure costs."""
+
+import json
+import shutil
+
+import pytest
+
+from benchmark.records import read_records
+from tests.sweep.conftest import HERE, TINY, without_times
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A finished sweep of two methods over all arms; copied by the tests that change it."""
+    return tmp_path_factory.mktemp("swept") / "tree"
+
+
+def sweep(mpt, out, *more):
+    return mpt("run", *TINY, "--methods", "shared_bottom,mpt_rec", "--jobs", 2, "--out", out, *more)
+
+
+def test_one_command_ends_with_tables(mpt, swept):
+    result = sweep(mpt, swept)
+    assert result.code == 0, result.text
+    records, problems = read_records(swept)
+    assert problems == []
+    cells = {(r.key.method, r.key.arm) for r in records}
+    arms = ("stage0", "joint", "frozen", "finetune")
+    assert cells == {("single_task", "scratch")} | {(m, arm) for m in ("shared_bottom", "mpt_rec") for arm in arms}
+    assert {tuple(r.key.tasks) for r in records if r.key.method == "single_task"} == {("click",), ("like",), ("share",)}
+    for record in records:
+        assert record.status == "ok" and record.scores and record.params and record.flops and record.provenance
+        if record.key.arm == "frozen":
+            assert record.invariants["old_tasks_unchanged"] is True
+            stage0 = next(r for r in records if r.run_id == record.parent)
+            assert stage0.key.method == record.key.method
+            for task in record.key.old_tasks:
+                assert record.scores[task] == stage0.scores[task]
+    written = {path.relative_to(swept).as_posix() for path in swept.glob("tables/*")}
+    for form in ("md", "tex", "csv"):
+        assert f"tables/new_task-tiny.{form}" in written
+    assert any(swept.glob("figures/*.pdf"))
+    assert "MPT-Rec" in result.text
+
+
+def test_the_same_sweep_again_does_nothing_and_its_records_are_the_same_in_any_order(mpt, swept, tmp_path):
+    again = sweep(mpt, swept)
+    assert again.code == 0 and "(11 were there already)" in again.text
+    other = tmp_path / "other"
+    reversed_order = mpt("run", *TINY, "--methods", "mpt_rec,shared_bottom", "--jobs", 1, "--out", other)
+    assert reversed_order.code == 0, reversed_order.text
+    assert without_times(other) == without_times(swept)
+
+
+def test_a_damaged_record_is_set_aside_reported_and_run_again(mpt, swept, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(swept, tree)
+    victim = next(tree.glob("runs/tiny/mpt_rec/frozen/*/record.json"))
+    victim.write_text(victim.read_text()[:100])
+    result = sweep(mpt, tree)
+    assert result.code == 0 and "set aside" in result.text and "(10 were there already)" in result.text
+    assert len(list(victim.parent.glob("record.damaged-*.json"))) == 1
+    assert without_times(tree) == without_times(swept)
+
+
+def test_lost_weights_are_made_again_when_an_arm_needs_them(mpt, swept, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(swept, tree)
+    next(tree.glob("runs/tiny/mpt_rec/stage0/*/weights.pt")).unlink()
+    next(tree.glob("runs/tiny/mpt_rec/finetune/*/record.json")).unlink()
+    result = sweep(mpt, tree)
+    assert result.code == 0 and "(9 were there already)" in result.text
+    assert without_times(tree) == without_times(swept)
+
+
+def test_tables_come_from_records_alone_and_check_guards_them(mpt, swept, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(swept / "runs", tree / "runs")
+    for path in tree.glob("runs/**/*"):
+        if path.is_file() and path.name not in ("record.json", "predictions.npz"):
+            path.unlink()
+    assert mpt("tables", "--out", tree).code == 0
+    assert mpt("tables", "--out", tree, "--check").code == 0
+    table = next(tree.glob("tables/new_task-*.md"))
+    table.write_text(table.read_text().replace("0.", "1.", 1))
+    result = mpt("tables", "--out", tree, "--check")
+    assert result.code == 1 and table.name in result.text
+
+
+def test_show_status_and_verify(mpt, swept):
+    record = next(r for r in read_records(swept)[0] if (r.key.method, r.key.arm) == ("mpt_rec", "frozen"))
+    shown = mpt("show", record.run_id[:8], "--out", swept)
+    assert "old_tasks_unchanged" in shown.text and f"{record.params.trainable:,}" in shown.text
+    status = json.loads(mpt("status", "--out", swept, "--json").text)
+    assert status["by_status"] == {"ok": 11} and status["stale"] == []
+    verified = mpt("verify", record.run_id, "--out", swept, "--dataset-file", HERE / "tiny.py")
+    assert verified.code == 0 and ": equal" in verified.text, verified.text
+
+
+def test_failing_methods_do_not_stop_the_others(mpt, tmp_path):
+    names = "healthy,raises,diverges,leaves,crashes,wrong_shape,not_frozen,unpicklable"
+    result = mpt(
+        "run", *TINY, "--method-file", HERE / "faulty.py", "--methods", names, "--arms", "joint,frozen",
+        "--jobs", 2, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert result.code == 1
+    found = {(r.key.method, r.key.arm): r for r in read_records(tmp_path / "out")[0]}
+    assert found["healthy", "joint"].status == found["healthy", "frozen"].status == "ok"
+    assert found["single_task", "scratch"].status == "ok"
+    raised = found["raises", "joint"]
+    assert raised.status == "failed" and "faulty.py:" in raised.reason and "ValueError" in raised.reason
+    assert "\x1b" not in "".join(raised.log_tail)
+    assert "epoch 2, step 1" in found["diverges", "joint"].reason
+    assert found["leaves", "joint"].status == "failed"
+    assert "SIGSEGV" in found["crashes", "joint"].reason
+    assert "forward must return" in found["wrong_shape", "joint"].reason
+    assert "old_tasks_unchanged" in found["not_frozen", "frozen"].reason
+    assert found["unpicklable", "joint"].status == "failed"
+    assert "failed" in (tmp_path / "out/tables/new_task-tiny.md").read_text()
+
+
+def test_a_hanging_run_is_killed_with_what_it_forked(mpt, tmp_path):
+    suite = tmp_path / "limited.toml"
+    suite.write_text(
+        'title = "limited"\ndatasets = ["tiny"]\nmethods = ["hangs", "healthy"]\narms = ["joint"]\nseeds = [0]\n'
+        "[budget]\nepochs = 1\n[limits]\nseconds = 3\n"
+    )
+    result = mpt(
+        "run", "--suite", suite, "--dataset-file", HERE / "tiny.py", "--method-file", HERE / "faulty.py",
+        "--methods", "hangs,healthy", "--out", tmp_path / "out", "--jobs", 2,
+    )  # fmt: skip
+    assert result.code == 1, result.text
+    found = {(r.key.method, r.key.arm): r for r in read_records(tmp_path / "out")[0]}
+    assert found["hangs", "joint"].status == "timeout" and "limit" in found["hangs", "joint"].reason
+    assert found["healthy", "joint"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--datasets", "censsus_income"), "Did you mean 'census_income'?"),
+        (("--methods", "mpt_rek"), "Did you mean 'mpt_rec'?"),
+        (("--arms", "frozzen"), "Did you mean 'frozen'?"),
+        (("--suite", "quik"), "Did you mean 'quick'?"),
+        (("--set", "mpt_rec.env_coef=1"), "Did you mean 'env_coe'?"),
+        (("--set", "mpt_rec.env_coe=high"), "must be a float"),
+        (("--set", "budget.epoch=1"), "Did you mean 'epochs'?"),
+        (("--set", "budget.epochs=0"), "greater than or equal to 1"),
+        (("--set", "nonsense"), "method.key=value"),
+        (("--seeds", "5-1"), "--seeds"),
+        (("--new-task", "nothing"), "Unknown task"),
+        (("--device", "cuuda"), "Did you mean 'cuda'?"),
+        (("--method-file", "absent.py"), "No method file"),
+    ],
+)
+def test_bad_requests_name_the_nearest_and_run_nothing(mpt, tmp_path, words, expected):
+    result = mpt("run", "--suite", "smoke", "--out", tmp_path / "out", *words)
+    assert result.code == 2 and expected in result.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_method_file_is_reported_with_its_line(mpt, tmp_path):
+    (tmp_path / "mine.py").write_text("import torch\n\nx = 1 / 0\n")
+    result = mpt("run", "--suite", "smoke", "--method-file", tmp_path / "mine.py")
+    assert result.code == 2 and "mine.py:3: ZeroDivisionError" in result.text
+
+
+def test_an_output_directory_that_cannot_be_written_is_said_at_once(mpt, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = mpt("run", *TINY, "--methods", "shared_bottom", "--out", tmp_path / "file")
+    assert result.code == 2 and "Cannot write" in result.text
+
+
+def test_a_dry_run_shows_runs_references_and_writes_nothing(mpt, tmp_path):
+    result = mpt("run", *TINY, "--methods", "mpt_rec", "--arms", "frozen", "--dry-run", "--json")
+    plan = json.loads(result.text)
+    assert [(run["method"], run["arm"], run["reference"]) for run in plan["runs"]] == [
+        ("single_task", "scratch", True), ("single_task", "scratch", True), ("single_task", "scratch", True),
+        ("mpt_rec", "stage0", False), ("mpt_rec", "joint", True), ("mpt_rec", "frozen", False),
+    ]  # fmt: skip
+    assert not (tmp_path / "results").exists()
