@@ -94,8 +94,11 @@ def availability(
     from datasets_registry.profiles import Profile
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
-    if dataset.local_files() is not None:
-        return "local", f"own files: {', '.join(str(path) for path in dataset.local_files().values())}"
+    own_files = dataset.local_files()
+    if own_files:
+        return "local", f"own files: {', '.join(str(path) for path in own_files.values())}"
+    if own_files is not None:
+        return "fetchable", "from the Hugging Face Hub, by the datasets library"
     if dataset.manifest is None:
         return "generated", "generated on the fly, no download"
     from datasets_registry.sources import candidates, complete, load_manifest, official_archive
