@@ -63,7 +63,7 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
 def _source(dataset: Dataset) -> str:
     if dataset.manifest is None:
         return "generated on the fly"
-    from datasets_registry.sources import load_manifest
+    from datasets_registry.manifest import load_manifest
 
     manifest = load_manifest(dataset.manifest)
     names = ", ".join(f"`{raw.names[0]}`" for raw in manifest.files.values())

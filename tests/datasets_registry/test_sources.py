@@ -16,7 +16,8 @@ from benchmark.errors import DataError, DataUnavailable
 from datasets_registry import download as downloads
 from datasets_registry.archives import open_member
 from datasets_registry.download import DownloadError, download
-from datasets_registry.sources import Manifest, RawFile, candidates, obtain
+from datasets_registry.manifest import Manifest, RawFile, candidates
+from datasets_registry.sources import obtain
 
 CONTENT = bytes(range(256)) * 4000
 
