@@ -89,6 +89,8 @@ def _counted(data: EncodedDataset) -> str:
     lines += ["| | train | valid | test | best single feature (AUC) |", "|---|---|---|---|---|"]
     lines.append(f"| rows | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} | |")
     for task, tallies in data.meta["base_rates"].items():
+        if data.tasks[task].kind != "binary":
+            continue
         cells = [
             f"{t['positives']:,} of {t['defined']:,} = {t['positives'] / t['defined']:.4f}" if t["defined"] else "none"
             for t in (tallies[which] for which in ("train", "valid", "test"))

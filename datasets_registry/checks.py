@@ -18,6 +18,7 @@ from benchmark.errors import DataError
 from datasets_registry.base import Dataset
 from datasets_registry.schema import Task
 
+SPLITS = ("train", "valid", "test")
 LEAK_AUC = 0.99
 LEAK_ROWS = 500_000  # rows of train and of valid that the check looks at, from the start
 ENOUGH = 20  # rows of the smaller class below which an AUC is too coarse to accuse anyone
@@ -29,10 +30,14 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
     Raises DataError when one feature alone gives a label away.
     """
     warnings, rates = [], {}
+    for task in dataset.tasks:
+        if task.kind == "regression":
+            values = {name: np.memmap(directory / f"{name}.label.{task.name}", np.float32, "r") for name in SPLITS}
+            rates[task.name] = {n: {"defined": int((~np.isnan(v)).sum()), "positives": None} for n, v in values.items()}
     tasks = [task for task in dataset.tasks if task.kind == "binary"]
     for task in tasks:
         rates[task.name] = {}
-        for name in ("train", "valid", "test"):
+        for name in SPLITS:
             labels = np.memmap(directory / f"{name}.label.{task.name}", np.uint8, "r")
             tally = np.bincount(labels, minlength=256)
             defined, positives = int(tally[0] + tally[1]), int(tally[1])

@@ -206,3 +206,15 @@ def test_hub_out_of_reach_is_a_skip(shop, monkeypatch):
     (shop / "hub.toml").write_text(SCHEMA.replace('files = "shop.csv"', hub))
     with pytest.raises(DataUnavailable, match="somebody/shop at 0000.*no route"):
         prepare(read_schema(shop / "hub.toml"))
+
+
+def test_regression_and_undefined_labels(shop):
+    lines = (shop / "shop.csv").read_text().splitlines()
+    lines[1:] = [re.sub(r",(\d),(\d)$", lambda m: f",{'' if int(m[1]) else 0.5},{m[2]}", line) for line in lines[1:]]
+    (shop / "shop.csv").write_text("\n".join(lines) + "\n")
+    text = SCHEMA.partition("[tasks")[0] + '[tasks.click]\nkind = "regression"\n'
+    (shop / "shop.toml").write_text(text)
+    data = prepare(read_schema(shop / "shop.toml"))
+    labels = data.labels("train", "click")
+    assert data.tasks["click"].partial and not data.tasks["purchase"].partial
+    assert 0.2 < np.isnan(labels).mean() < 0.6 and set(labels[~np.isnan(labels)]) == {0.5}
