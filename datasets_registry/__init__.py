@@ -28,6 +28,7 @@ DATASETS: Registry[Dataset] = Registry(
             "delimited",
             "download",
             "encode",
+            "manifest",
             "own",
             "pipeline",
             "places",

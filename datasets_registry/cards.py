@@ -63,7 +63,7 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
 def _source(dataset: Dataset) -> str:
     if dataset.manifest is None:
         return "generated on the fly"
-    from datasets_registry.sources import load_manifest
+    from datasets_registry.manifest import load_manifest
 
     manifest = load_manifest(dataset.manifest)
     names = ", ".join(f"`{raw.names[0]}`" for raw in manifest.files.values())
@@ -89,6 +89,8 @@ def _counted(data: EncodedDataset) -> str:
     lines += ["| | train | valid | test | best single feature (AUC) |", "|---|---|---|---|---|"]
     lines.append(f"| rows | {rows['train']:,} | {rows['valid']:,} | {rows['test']:,} | |")
     for task, tallies in data.meta["base_rates"].items():
+        if data.tasks[task].kind != "binary":
+            continue
         cells = [
             f"{t['positives']:,} of {t['defined']:,} = {t['positives'] / t['defined']:.4f}" if t["defined"] else "none"
             for t in (tallies[which] for which in ("train", "valid", "test"))

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import DataError
-from datasets_registry.base import UNDEFINED, Dataset
+from datasets_registry.base import Dataset
 from datasets_registry.schema import Task
 
+SPLITS = ("train", "valid", "test")
 LEAK_AUC = 0.99
 LEAK_ROWS = 500_000  # rows of train and of valid that the check looks at, from the start
 ENOUGH = 20  # rows of the smaller class below which an AUC is too coarse to accuse anyone
@@ -29,10 +30,14 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
     Raises DataError when one feature alone gives a label away.
     """
     warnings, rates = [], {}
+    for task in dataset.tasks:
+        if task.kind == "regression":
+            values = {name: np.memmap(directory / f"{name}.label.{task.name}", np.float32, "r") for name in SPLITS}
+            rates[task.name] = {n: {"defined": int((~np.isnan(v)).sum()), "positives": None} for n, v in values.items()}
     tasks = [task for task in dataset.tasks if task.kind == "binary"]
     for task in tasks:
         rates[task.name] = {}
-        for name in ("train", "valid", "test"):
+        for name in SPLITS:
             labels = np.memmap(directory / f"{name}.label.{task.name}", np.uint8, "r")
             tally = np.bincount(labels, minlength=256)
             defined, positives = int(tally[0] + tally[1]), int(tally[1])
@@ -72,17 +77,18 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
             for task in tasks:
                 if entry["name"] in task.excludes:
                     continue
-                seen = labels[task.name, "train"]
-                totals = np.bincount(train, seen != UNDEFINED, entry["size"])
-                positives = np.bincount(train, seen == 1, entry["size"])
-                score = (positives + positives.sum() / totals.sum()) / (totals + 1)
-                found[task.name].append((_auc(score[valid], labels[task.name, "valid"]), entry["name"]))
+                positives, negatives = _tally(train, labels[task.name, "train"], entry["size"])
+                rate = positives.sum() / (positives.sum() + negatives.sum())
+                score = (positives + rate) / (positives + negatives + 1)
+                tallies = _tally(valid, labels[task.name, "valid"], entry["size"])
+                found[task.name].append((_group_auc(score, *tallies), entry["name"]))
         column += entry["length"]
     numbers = _matrix(directory / "valid.numeric", np.float32, len(meta["numeric"]))[:LEAK_ROWS]
     for column, entry in enumerate(meta["numeric"]):
+        values, group = np.unique(numbers[:, column], return_inverse=True)
         for task in tasks:
             if entry["name"] not in task.excludes:
-                one = _auc(numbers[:, column], labels[task.name, "valid"])
+                one = _group_auc(values, *_tally(group, labels[task.name, "valid"], len(values)))
                 found[task.name].append((max(one, 1 - one), entry["name"]))
     for task, results in found.items():
         if results:
@@ -94,9 +100,20 @@ def _enough(labels: np.ndarray) -> bool:
     return min(int((labels == 1).sum()), int((labels == 0).sum())) >= ENOUGH
 
 
-def _auc(score: np.ndarray, label: np.ndarray) -> float:
-    defined = label != UNDEFINED
-    return auc(score, label) if defined.all() else auc(score[defined], label[defined])
+def _tally(group: np.ndarray, labels: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of label 1 and of label 0 in each group; undefined labels count nowhere."""
+    return np.bincount(group, labels == 1, groups), np.bincount(group, labels == 0, groups)
+
+
+def _group_auc(score: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Area under the ROC curve of rows that come in groups of equal score."""
+    there = np.flatnonzero(positives + negatives)
+    order = there[np.argsort(score[there], kind="stable")]
+    ordered = score[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    up, down = np.add.reduceat(positives[order], starts), np.add.reduceat(negatives[order], starts)
+    below = np.cumsum(down) - down
+    return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
 
 
 def _matrix(path: Path, dtype: type, columns: int) -> np.ndarray:
@@ -106,9 +123,6 @@ def _matrix(path: Path, dtype: type, columns: int) -> np.ndarray:
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float:
-    """Area under the ROC curve, ties counted half; both classes must be there."""
-    _, place, tally = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(tally) - (tally - 1) / 2)[place]
-    positive = label == 1
-    n = int(positive.sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(label) - n)))
+    """Area under the ROC curve of scores [N] and labels 0/1 [N], ties counted half; both classes must be there."""
+    values, group = np.unique(score, return_inverse=True)
+    return _group_auc(values, *_tally(group, np.asarray(label), len(values)))

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,8 @@ def encode(
     ``sources`` are the checksums of the raw files, kept in meta.json. Raises DataError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".encode-"))
+    _sweep(target.parent)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".encode-{socket.gethostname()}-{os.getpid()}-"))
     try:
         rows = dataset.read(files, chunk_rows)
         stage, keys = _stage(dataset, rows, scratch / "stage.arrow", report)
@@ -74,6 +77,18 @@ def encode(
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what killed processes of this machine left behind."""
+    for path in directory.glob(f".encode-{socket.gethostname()}-*"):
+        process = path.name.rsplit("-", 2)[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass  # not ours to judge
 
 
 def _stage(

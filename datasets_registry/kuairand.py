@@ -106,7 +106,10 @@ class KuaiRand(Dataset):
 
 
 def _either(folder: Path, pattern: str) -> list[Path]:
-    return sorted([*folder.glob(pattern), *folder.glob(pattern + ".gz")])
+    """Files of that name, each once: the plain one where a compressed one lies beside it."""
+    plain = {path.name: path for path in folder.glob(pattern)}
+    zipped = {path.name.removesuffix(".gz"): path for path in folder.glob(pattern + ".gz")}
+    return [path for _, path in sorted((zipped | plain).items())]
 
 
 class _Side:

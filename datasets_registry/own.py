@@ -14,17 +14,21 @@ that is named nowhere is an error), ``tags = { genres = "|" }`` (multi-valued co
 and ``group`` (columns for splits and profiles, not inputs unless listed), ``split`` ("random", with ``time`` also
 "time", with both "user_order"), ``min_count``, ``allow_leaks``, and per task a table ``[tasks.purchase]`` with
 ``space``, ``excludes``, ``kind`` ("regression") or ``title``. Paths are relative to the schema file.
+
+A copy on the Hugging Face Hub is read through the ``datasets`` library, which fetches and caches it: then ``hub``
+names the repository, ``revision`` its commit (40 digits: a branch may move, a commit may not) and ``files`` the splits.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import DataError, UsageError, unknown_name
+from benchmark.errors import DataError, DataUnavailable, UsageError, unknown_name
 from datasets_registry import DATASETS
 from datasets_registry.base import UNDEFINED, Chunk, Dataset, Feature
 from datasets_registry.schema import Task
@@ -36,7 +40,7 @@ PARTS = {"train": 0, "valid": 1, "test": 2, "all": 0}
 TAG_LENGTH = 8
 _KEYS = (
     "name files title licence citation home_page categorical numeric tags ignore old_tasks new_tasks time group split "
-    "min_count delimiter allow_leaks tasks"
+    "min_count delimiter allow_leaks tasks hub revision"
 ).split()
 
 
@@ -50,14 +54,21 @@ class OwnDataset(Dataset):
     time: str | None = None
     group: str | None = None
     delimiter: str = ","
+    hub: str = ""
+    revision: str = ""
+    hub_splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def configuration(self) -> str:
-        return repr((dict(self.tags), self.time, self.group, self.delimiter))
+        hub = (self.hub, self.revision, dict(self.hub_splits))
+        return repr((dict(self.tags), self.time, self.group, self.delimiter, hub))
 
     def local_files(self) -> Mapping[str, Path]:
         return self.paths
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        for key in sorted(self.hub_splits, key=lambda key: PARTS[key]):
+            for columns in _from_hub(self, self.hub_splits[key], chunk_rows):
+                yield self._chunk(columns, Path(self.hub, self.hub_splits[key]), PARTS[key])
         for key in sorted(files, key=lambda key: PARTS[key]):
             rows = _parquet if files[key].suffix == ".parquet" else _delimited
             for columns in rows(self, files[key], chunk_rows):
@@ -130,20 +141,37 @@ def _parquet(dataset: OwnDataset, path: Path, chunk_rows: int) -> Iterator[Mappi
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    names = [column.name for column in dataset.layout().columns if column.kind != "skip"]
     try:
         file = parquet.ParquetFile(path)
-        missing = [name for name in names if name not in file.schema_arrow.names]
-        extra = [name for name in file.schema_arrow.names if name not in names and name not in dataset.ignore]
-        for what, found in (("missing", missing), ("unknown", extra)):
-            if found:
-                raise DataError(
-                    f"{path}: {what} columns: {', '.join(found)}; correct the schema file or list under ignore."
-                )
+        names = _known(dataset, file.schema_arrow.names, path)
         for batch in file.iter_batches(chunk_rows, columns=names, use_threads=False):
             yield {name: batch[name] for name in names}
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: no readable Parquet file ({error}).") from error
+
+
+def _from_hub(dataset: OwnDataset, split: str, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
+    import datasets  # the Hugging Face library: it fetches, and keeps an Arrow copy in its own cache
+
+    try:
+        rows = datasets.load_dataset(dataset.hub, revision=dataset.revision, split=split)
+    except Exception as error:  # the library has no common base of its own for what can go wrong
+        text = f"'{dataset.name}': {dataset.hub} at {dataset.revision} cannot be read from the Hub: {error}"
+        raise DataUnavailable(text) from error
+    names = _known(dataset, rows.column_names, f"{dataset.hub}, split {split}")
+    for batch in rows.with_format("arrow").iter(chunk_rows):
+        yield {name: batch[name].combine_chunks() for name in names}
+
+
+def _known(dataset: OwnDataset, present: list[str], where: str | Path) -> list[str]:
+    """The columns to read. Raises DataError for those that are missing or that the schema file does not name."""
+    names = [column.name for column in dataset.layout().columns if column.kind != "skip"]
+    missing = [name for name in names if name not in present]
+    extra = [name for name in present if name not in names and name not in dataset.ignore]
+    for what, found in (("missing", missing), ("unknown", extra)):
+        if found:
+            raise DataError(f"{where}: {what} columns: {', '.join(found)}; correct the schema file or use ignore.")
+    return names
 
 
 def _numbers(column: Any, path: Path, name: str) -> Any:
@@ -197,10 +225,15 @@ def read_schema(path: Path) -> OwnDataset:
     for key in ("name", "files", "old_tasks"):
         if not content.get(key):
             raise UsageError(f"{path}: the key '{key}' is missing; see the docstring of datasets_registry/own.py.")
+    if bool(content.get("hub")) != bool(content.get("revision")):
+        raise UsageError(f"{path}: hub and revision go together.")
+    if content.get("hub") and not re.fullmatch(r"[0-9a-f]{40}", content["revision"]):
+        raise UsageError(f"{path}: revision must be a commit of 40 hexadecimal digits, which cannot move.")
     files = content["files"] if isinstance(content["files"], dict) else {"all": content["files"]}
     if not (set(files) == {"all"} or {"train", "test"} <= set(files) <= {"train", "valid", "test"}):
         raise UsageError(f"{path}: files must be one path or a table with train, test and perhaps valid.")
-    paths = {key: (path.parent / value).resolve() for key, value in files.items()}
+    hub_splits = files if content.get("hub") else {}
+    paths = {key: (path.parent / value).resolve() for key, value in files.items() if not hub_splits}
     for key, file in paths.items():
         if not file.is_file():
             raise UsageError(f"{path}: files.{key} names {file}, which is no file.")
@@ -209,21 +242,24 @@ def read_schema(path: Path) -> OwnDataset:
         if name not in tasks:
             raise UsageError(f"{path}: {unknown_name('task', name, tasks)}")
     try:
-        return _dataset(path, content, paths, tasks)
+        return _dataset(path, content, paths, hub_splits, tasks)
     except TypeError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _dataset(path: Path, content: dict[str, Any], paths: dict[str, Path], tasks: list[str]) -> OwnDataset:
+def _dataset(
+    path: Path, content: dict[str, Any], paths: dict[str, Path], hub_splits: dict[str, str], tasks: list[str]
+) -> OwnDataset:
     time, group = content.get("time"), content.get("group")
-    splits = ("official",) if "valid" in paths else ("tenth",) if "train" in paths else ("random",)
-    if "all" in paths:
+    parts = set(paths or hub_splits)
+    splits = ("official",) if "valid" in parts else ("tenth",) if "train" in parts else ("random",)
+    if "all" in parts:
         splits += (("time",) if time else ()) + (("user_order",) if time and group else ())
     split = content.get("split", splits[0])
     if split not in splits:
         raise UsageError(f"{path}: {unknown_name('split', split, splits, 'Some need a time or group column.')}")
     tags, few = content.get("tags", {}), content.get("min_count", 1)
-    first = next(iter(paths.values()))
+    tabbed = any(file.name.removesuffix(".gz").endswith(".tsv") for file in paths.values())
     return OwnDataset(
         name=content["name"],
         title=content.get("title", content["name"]),
@@ -245,7 +281,10 @@ def _dataset(path: Path, content: dict[str, Any], paths: dict[str, Path], tasks:
         ignore=tuple(content.get("ignore", ())),
         time=time,
         group=group,
-        delimiter=content.get("delimiter", "\t" if first.name.removesuffix(".gz").endswith(".tsv") else ","),
+        delimiter=content.get("delimiter", "\t" if tabbed else ","),
+        hub=content.get("hub", ""),
+        revision=content.get("revision", ""),
+        hub_splits=hub_splits,
     )
 
 

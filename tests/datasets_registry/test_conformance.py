@@ -12,7 +12,7 @@ from datasets_registry import DATASETS, find
 from datasets_registry.base import Chunk
 from datasets_registry.cards import card
 from datasets_registry.conformance import check_dataset, new_dataset
-from datasets_registry.sources import load_manifest
+from datasets_registry.manifest import load_manifest
 from datasets_registry.synthetic import Synthetic, synthetic
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

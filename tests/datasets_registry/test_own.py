@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.errors import BenchmarkError, DataError, DataUnavailable, UsageError
 from datasets_registry import availability, prepare, validate
 from datasets_registry.own import read_schema
 
@@ -160,3 +160,61 @@ def test_faulty_schema_file(shop, old, new, says):
     (shop / "shop.toml").write_text(SCHEMA.replace(old, new, 1))
     with pytest.raises((UsageError, BenchmarkError), match=re.escape(says)):
         read_schema(shop / "shop.toml")
+
+
+def test_copy_on_the_hub_at_a_pinned_commit(shop, monkeypatch):
+    """The library is the real one; only its way to the network is replaced by the same rows from a file."""
+    import datasets
+
+    asked = []
+    real = datasets.load_dataset
+
+    def load(path, revision, split):
+        asked.append((path, revision, split))
+        files = str(shop / "shop.csv")
+        kinds = {name: datasets.Value("string") for name in ("user", "country", "genres", "note")}
+        kinds |= {name: datasets.Value("int64") for name in ("when", "user_number", "click", "purchase")}
+        features = datasets.Features({name: kinds.get(name, datasets.Value("float64")) for name in HEADER.split(",")})
+        cache = str(shop / "hf")
+        return real("csv", data_files=files, split="train", features=features, cache_dir=cache, keep_default_na=False)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    commit = "0123456789" * 4
+    text = SCHEMA.replace('files = "shop.csv"', f'hub = "somebody/shop"\nrevision = "{commit}"\nfiles = "train"')
+    (shop / "hub.toml").write_text(text)
+    dataset = read_schema(shop / "hub.toml")
+    assert availability(dataset)[0] == "fetchable"
+    data = prepare(dataset)
+    assert asked == [("somebody/shop", commit, "train")]
+    here = prepare(read_schema(shop / "shop.toml"))
+    for which in ("train", "valid", "test"):
+        for task in ("click", "purchase"):
+            assert np.array_equal(data.labels(which, task), here.labels(which, task), equal_nan=True)
+    (shop / "hub.toml").write_text(text.replace(commit, "main"))
+    with pytest.raises(UsageError, match="cannot move"):
+        read_schema(shop / "hub.toml")
+
+
+def test_hub_out_of_reach_is_a_skip(shop, monkeypatch):
+    import datasets
+
+    def load(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    hub = f'hub = "somebody/shop"\nrevision = "{"0" * 40}"\nfiles = "train"'
+    (shop / "hub.toml").write_text(SCHEMA.replace('files = "shop.csv"', hub))
+    with pytest.raises(DataUnavailable, match="somebody/shop at 0000.*no route"):
+        prepare(read_schema(shop / "hub.toml"))
+
+
+def test_regression_and_undefined_labels(shop):
+    lines = (shop / "shop.csv").read_text().splitlines()
+    lines[1:] = [re.sub(r",(\d),(\d)$", lambda m: f",{'' if int(m[1]) else 0.5},{m[2]}", line) for line in lines[1:]]
+    (shop / "shop.csv").write_text("\n".join(lines) + "\n")
+    text = SCHEMA.partition("[tasks")[0] + '[tasks.click]\nkind = "regression"\n'
+    (shop / "shop.toml").write_text(text)
+    data = prepare(read_schema(shop / "shop.toml"))
+    labels = data.labels("train", "click")
+    assert data.tasks["click"].partial and not data.tasks["purchase"].partial
+    assert 0.2 < np.isnan(labels).mean() < 0.6 and set(labels[~np.isnan(labels)]) == {0.5}

@@ -16,7 +16,8 @@ from benchmark.errors import DataError, DataUnavailable
 from datasets_registry import download as downloads
 from datasets_registry.archives import open_member
 from datasets_registry.download import DownloadError, download
-from datasets_registry.sources import Manifest, RawFile, candidates, obtain
+from datasets_registry.manifest import Manifest, RawFile, candidates
+from datasets_registry.sources import obtain
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -187,6 +188,16 @@ def test_users_directory_by_content(tmp_path):
     (given / "below" / "toy.csv.gz").unlink()
     with pytest.raises(DataError, match=r"toy.csv: sha256 .* expected .*fetch toy"):
         obtain(manifest(), given, cache)
+
+
+def test_official_archive_in_the_users_directory(tmp_path):
+    given = tmp_path / "given"
+    given.mkdir()
+    mirror = {"title": "official", "url": "http://dead.example/toy.zip", "members": {"data": "toy.csv"}}
+    with zipfile.ZipFile(given / "toy.zip", "w") as folder:
+        folder.writestr("toy.csv", CONTENT)
+    assert obtain(manifest(mirror), given, tmp_path / "cache")["data"].read_bytes() == CONTENT
+    assert sorted(path.name for path in given.iterdir()) == ["toy.zip"]
 
 
 def test_candidates_need_no_network(tmp_path):
