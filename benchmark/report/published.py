@@ -72,7 +72,7 @@ def published(group: Group, slug: str) -> Table | None:
     columns = (
         Column("title", "Published as", "text", wrap=True),
         Column("source", "Source", "text"),
-        Column("method", "Method", "text"),
+        Column("method", "Method", "text", wrap=True),
         Column("arm", "Arm", "text"),
         Column("task", "Task", "text"),
         Column("quantity", "Quantity", "text", wrap=True),
