@@ -120,8 +120,12 @@ def degradations(group: Group) -> list[Comparison]:
 
 
 def not_worse_than_best(samples: Sequence[Sample]) -> set[int]:
-    """Places of samples that a paired test (Holm) does not part from the one with the best mean, itself left out."""
-    means = {place: stats.mean(list(s.values.values())) for place, s in enumerate(samples) if s.values}
+    """Places of samples that a paired test (Holm) does not part from the one with the best mean, itself left out.
+
+    Only samples over the most seeds take part: a mean over fewer is ranked nowhere.
+    """
+    most = max((len(sample.values) for sample in samples), default=0)
+    means = {place: stats.mean(list(s.values.values())) for place, s in enumerate(samples) if len(s.values) == most > 0}
     if len(means) < 2:
         return set()
     best = max(means, key=lambda place: means[place])

@@ -62,8 +62,8 @@ def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
     axes.axvline(0, color="#888888", linewidth=0.6, zorder=1)
     axes.axhline(0, color="#888888", linewidth=0.6, zorder=1)
     few_ticks(axes)
-    axes.set_xlabel("mean degradation of the old tasks (← better)")
-    axes.set_ylabel("new-task gain over single-task (better →)")
+    axes.set_xlabel("mean degradation of old tasks (smaller is better)")
+    axes.set_ylabel("gain of the new task (larger is better)")
     axes.margins(0.12)
     legend_below(drawn, methods, arms, [largest / 100, largest / 10, largest], largest)
 
@@ -135,7 +135,7 @@ def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
     few_ticks(all_axes[-1])
-    drawn.supxlabel(f"score minus that of {rows[0]['reference']} (better →)", fontsize=7)
+    drawn.supxlabel(f"score minus that of {rows[0]['reference']} (larger is better)", fontsize=7)
 
 
 def curves(group: Group, slug: str) -> Plot | None:
@@ -224,7 +224,7 @@ def draw_variants(drawn: Figure, rows: Sequence[Row]) -> None:
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
         few_ticks(axes)
-    all_axes[-1, 0].set_xlabel("test score (better →)")
+    all_axes[-1, 0].set_xlabel("test score (larger is better)")
 
 
 def _spread(interval: Interval) -> Row:

@@ -156,7 +156,7 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
     seeds = group.seeds
     spoken = (
         f"{seeds[0]}-{seeds[-1]}"
-        if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+        if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
         else (", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{len(seeds)} values from {seeds[0]} to {seeds[-1]}")
     )
     commits = sorted({_commit(record) for record in group.records if record.provenance})

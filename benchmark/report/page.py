@@ -19,6 +19,9 @@ from benchmark.report.model import Table
 from benchmark.report.plot import Plot
 from benchmark.report.runs import Group, Options, canonical, group_records, variant_of
 
+MAIN = ("old_tasks", "old_task_effect", "new_task", "across_datasets")
+"""Tables that a run ends with; the others are files."""
+
 FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_separated}
 
 
@@ -51,29 +54,31 @@ class Report:
                 written.append(out / name)
         return written + draw(self.plots, out / "figures")
 
-    def terminal(self, colour: bool = False, names: Collection[str] = ()) -> str:
-        """The tables as text; ``names`` limits them to those whose name starts with one of these."""
-        shown = [t for t in self.tables if not names or any(t.name.startswith(name) for name in names)]
+    def terminal(self, colour: bool = False, names: Collection[str] = MAIN) -> str:
+        """The tables whose name starts with one of ``names`` as text; ``names=("",)`` gives all."""
+        shown = [table for table in self.tables if table.name.startswith(tuple(names))]
         return "\n\n".join(writers.terminal(table, colour) for table in shown) + "\n"
 
 
-def report(out: Path, titles: Mapping[str, str], **options: Any) -> Report:
+def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> Report:
     """Read the records below ``out`` and make all tables and figures, without writing anything.
 
-    ``titles`` maps a method's name to its title, in the order that rows should have. ``options`` are the fields of
-    `benchmark.report.runs.Options`: margin, reference, stale, defaults.
+    ``titles`` maps a method's name to its title, in the order that rows should have. ``stale`` holds the run ids
+    that the caller found to be out of date. ``options``: margin, reference, defaults of `benchmark.report.runs.Options`.
     """
     records, problems = read_records(out)
-    groups = group_records(records, titles, _options((out,), options))
+    groups = group_records(records, titles, _options((out,), stale, options))
     return _report(groups, problems)
 
 
-def build(out: Path, titles: Mapping[str, str], **options: Any) -> list[Path]:
+def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[Path]:
     """Write ``out``/tables and ``out``/figures from the records; returns the files written. Options as in `report`."""
-    return report(out, titles, **options).write(out)
+    return report(out, titles, stale, **options).write(out)
 
 
-def compare(out: Path, reference_tree: Path, titles: Mapping[str, str], **options: Any) -> Report:
+def compare(
+    out: Path, reference_tree: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any
+) -> Report:
     """The runs below ``out`` that ``reference_tree`` does not have, among the records that it has; nothing is run.
 
     Only what shares dataset and its fingerprint, split, tasks, budget and selection is compared; `Report.problems`
@@ -104,7 +109,7 @@ def compare(out: Path, reference_tree: Path, titles: Mapping[str, str], **option
         machines = {machine_kind(record) for record in added if record.status == "ok"}
         chosen: dict[str, Any] = {"reference": min(record.key.method for record in added)} | options
         chosen["machine"] = machines.pop() if len(machines) == 1 else None
-        groups += group_records([*other.records, *added], named, _options((out, reference_tree), chosen))
+        groups += group_records([*other.records, *added], named, _options((out, reference_tree), stale, chosen))
     return _report(groups, [*problems, *damaged])
 
 
@@ -131,9 +136,8 @@ def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
     return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems))
 
 
-def _options(roots: tuple[Path, ...], given: Mapping[str, Any]) -> Options:
-    known = {"stale": frozenset(given["stale"])} if "stale" in given else {}
-    return Options(roots=roots, **{**given, **known})
+def _options(roots: tuple[Path, ...], stale: Collection[str], given: Mapping[str, Any]) -> Options:
+    return Options(roots=roots, stale=frozenset(stale), **given)
 
 
 def data_fingerprints(group: Group) -> set[str]:
@@ -152,13 +156,13 @@ def _no_counterpart(group: Group, known: Sequence[Group]) -> str:
     return f"the reference records differ in {' and '.join(differing)}"
 
 
-def check(out: Path, titles: Mapping[str, str], **options: Any) -> list[str]:
+def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[str]:
     """What differs between the files below ``out`` and what its records give; empty if nothing does.
 
     Tables and the figures' data are compared byte for byte. Of a picture what is compared is the hash of the data that
     it was drawn from, which it carries: its bytes depend on the version of the drawing library.
     """
-    made = report(out, titles, **options)
+    made = report(out, titles, stale, **options)
     wanted = made.files()
     differing = []
     for name, content in wanted.items():

@@ -72,7 +72,7 @@ def published(group: Group, slug: str) -> Table | None:
     columns = (
         Column("title", "Published as", "text", wrap=True),
         Column("source", "Source", "text"),
-        Column("method", "Method", "text"),
+        Column("method", "Method", "text", wrap=True),
         Column("arm", "Arm", "text"),
         Column("task", "Task", "text"),
         Column("quantity", "Quantity", "text", wrap=True),
@@ -219,11 +219,11 @@ def _ours(group: Group, variant: Variant, arm: str, task: str, quantity: str) ->
 
 
 def _variant(group: Group, method: str, word: str) -> Variant | None:
-    """The method's row; with a word, the one that has it among its config values."""
+    """The method's row; with ``name=value`` the one whose config says so."""
     found = [variant for variant in group.variants if variant.method == method]
     if word:
-        values = {v: {str(x).lower() for x in json.loads(v.config).values()} for v in found}
-        found = [variant for variant in found if word in values[variant]]
+        name, _, value = word.partition("=")
+        found = [v for v in found if str(json.loads(v.config).get(name)) == value]
     return group.main_variant(found)
 
 

@@ -38,7 +38,7 @@ SETTINGS = {
     "pdf.fonttype": 42,  # TrueType: text stays text, as publishers ask
     "figure.dpi": 100,
     "savefig.dpi": 250,
-    "axes.unicode_minus": True,
+    "axes.unicode_minus": False,  # a sign outside Latin-1 costs every PDF a second embedded font
     "text.parse_math": False,  # names of methods are text, whatever signs they hold
     "svg.hashsalt": "mpt-bench",
 }
@@ -69,7 +69,7 @@ def save(drawn: Figure, stem: Path, stamp: str) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     pdf, png = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
     drawn.draw_without_rendering()  # lay out once for both files
-    drawn.set_layout_engine("none")
+    drawn.set_layout_engine(None)
     drawn.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None, "Keywords": stamp})
     drawn.savefig(png, metadata={"Software": None, "Comment": stamp})
 

@@ -91,6 +91,8 @@ def latex(table: Table) -> str:
     def cell(cell: Cell, column: Column) -> str:
         if cell.value is None:
             text = escape_latex(cell.text or cell.code or "")
+            if column.wrap:  # names with underscores have no other place to break
+                text = text.replace(r"\_", r"\_\allowbreak{}").replace("=", r"=\allowbreak{}")
         else:
             number = digits(cell, column)
             text = rf"\mptval{{{number.value}}}" if column.kind != "count" else number.value

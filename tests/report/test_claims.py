@@ -12,10 +12,10 @@ from benchmark import report
 from benchmark.records import run_directory, run_id
 from benchmark.report import published, stats
 from benchmark.report.arrays import cliques
-from benchmark.report.comparisons import against_reference, degradations
+from benchmark.report.comparisons import against_reference, degradations, not_worse_than_best
 from benchmark.report.cost import fronts
 from benchmark.report.model import Cell
-from benchmark.report.runs import Options, group_records
+from benchmark.report.runs import Options, Sample, group_records
 from tests.report import made
 from tests.report.conftest import TITLES
 
@@ -95,6 +95,16 @@ def test_the_margin_decides_about_equivalence(tmp_path: Path) -> None:
     out = made.write(tmp_path, records)
     assert degradations(group(out))[0].verdict("degraded", "improved").startswith("degraded")
     assert degradations(group(out, margin=0.01))[0].verdict("degraded", "improved") == "equivalent"
+
+
+def test_what_is_not_parted_from_the_best() -> None:
+    best = Sample({0: 0.90, 1: 0.91, 2: 0.92})
+    near = Sample({0: 0.89, 1: 0.92, 2: 0.91})
+    far = Sample({0: 0.80, 1: 0.81, 2: 0.82})
+    lucky = Sample({0: 0.99})
+    assert not_worse_than_best([best, near, far, lucky]) == {1}
+    assert not_worse_than_best([lucky, Sample({0: 0.5})]) == set()  # one seed: no test, no claim of likeness
+    assert not_worse_than_best([]) == set()
 
 
 def test_pareto_fronts_by_hand() -> None:
