@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
 INTERRUPTED = 130
-PRINTED_TABLES = ("old_tasks", "old_task_effect", "new_task")
-"""What a run prints at its end; all tables are in the files."""
 
 
 class _RunByDefault(click.Group):
@@ -468,7 +466,7 @@ def _write_tables(out: Path, console: Any) -> None:
 
     made = report.report(out, titles(), **report_options(out))
     written = made.write(out)
-    text = made.terminal(console.is_terminal, names=PRINTED_TABLES)
+    text = made.terminal(console.is_terminal)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {len(written)} files under {out}/tables and {out}/figures.", highlight=False)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datasets_registry.store import EncodedDataset
 
 PREDICT_ROWS = 4096
+INSPECTED_ROWS = 2000
 FLOP_ROWS = 64
 FEATURE_CACHE_BYTES = 8 << 30
 """Outputs of a frozen backbone are cached while they fit in this; otherwise every step computes them anew."""
@@ -59,6 +60,7 @@ class Outcome:
     warnings: list[str]
     predictions: dict[str, NDArray[np.float32]]
     labels: dict[str, NDArray[np.float32]]
+    inspected: dict[str, dict[str, NDArray]]
     weights: dict[str, Tensor] = field(repr=False)
 
 
@@ -185,6 +187,7 @@ def execute(
         warnings=warnings,
         predictions=predictions,
         labels={name: labels for name, (_, labels) in scored.items()},
+        inspected=test.inspect(model),
         weights=model.state_dict(),
     )
 
@@ -313,19 +316,27 @@ class _TestRows:
     def predict(self, model: MultiTaskModel, tasks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Test logits [N] by task."""
         model.eval()
-        order = self._order
         parts: dict[str, list[Tensor]] = {name: [] for name in tasks}
         with torch.inference_mode():
-            for start in range(0, len(order), PREDICT_ROWS):
-                at = order[start : start + PREDICT_ROWS]
-                batch = Batch(
-                    torch.from_numpy(self._split.categorical(at)).to(self._device),
-                    torch.from_numpy(self._split.numeric(at)).to(self._device),
-                )
-                outputs = model(batch)
+            for start in range(0, len(self._order), PREDICT_ROWS):
+                outputs = model(self._batch(start, PREDICT_ROWS))
                 for name in tasks:
                     parts[name].append(outputs[name])
         return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
+
+    def inspect(self, model: MultiTaskModel) -> dict[str, dict[str, NDArray]]:
+        """What the model shows of its inside, on the first test rows."""
+        model.eval()
+        with torch.inference_mode():
+            found = model.inspect(self._batch(0, INSPECTED_ROWS))
+        return {file: {name: part.cpu().numpy() for name, part in arrays.items()} for file, arrays in found.items()}
+
+    def _batch(self, start: int, size: int) -> Batch:
+        at = self._order[start : start + size]
+        return Batch(
+            torch.from_numpy(self._split.categorical(at)).to(self._device),
+            torch.from_numpy(self._split.numeric(at)).to(self._device),
+        )
 
 
 def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_CACHE_BYTES) -> FrozenRows | None:

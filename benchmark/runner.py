@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -242,15 +243,23 @@ def _write_files(job: Job, outcome: Outcome) -> None:
         for task, scores in epoch.validation.items():
             lines += [f"{epoch.epoch},validation {m} {task},{'' if v is None else repr(v)}" for m, v in scores.items()]
     write_atomically(job.directory / "curve.csv", "\n".join(lines) + "\n")
-    buffer = io.BytesIO()
     arrays = {f"logits_{task}": logits for task, logits in outcome.predictions.items()}
     arrays |= {f"labels_{task}": labels for task, labels in outcome.labels.items()}
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(job.directory / "predictions.npz", buffer.getvalue())
+    _write_arrays(job.directory / "predictions.npz", arrays)
+    for name, shown in outcome.inspected.items():
+        if name == "attention":
+            shown = {"weights": np.stack(list(shown.values()), axis=1), "tasks": np.array(list(shown))}
+        _write_arrays(job.directory / f"{name}.npz", shown)
     if job.key.arm == "stage0":
         buffer = io.BytesIO()
         torch.save(outcome.weights, buffer)
         write_atomically(job.directory / "weights.pt", buffer.getvalue())
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
 
 
 def _out_of_memory(error: BaseException) -> bool:

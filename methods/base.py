@@ -149,6 +149,14 @@ class MultiTaskModel(nn.Module):
     def end_epoch(self, epoch: int, rows: Rows) -> None:
         """Called after each epoch of training (counted from 1), before validation, in eval mode."""
 
+    def inspect(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """What figures show of the inside of a trained model: file name to arrays [B, ...] by name.
+
+        "representations" holds "general" and "specific_<task>" [B, m] (drawn as t-SNE); "attention" holds one
+        weight [B] per old task, by its name. Called in eval mode on some test rows; default: nothing.
+        """
+        return {}
+
     def training_state(self) -> dict[str, Tensor]:
         """Tensors beside the weights that training needs to go on after an interruption (e.g. an id per row)."""
         return {}

@@ -240,6 +240,16 @@ class MPTRec(MultiTaskModel):
             outputs |= head.outputs(name, features["z"], features.get("general"), specific, self._embeddings())
         return outputs
 
+    @torch.no_grad()
+    def inspect(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        z = self.embed(batch)
+        specific = {name: part(z) for name, part in self.specific.items()}
+        if not self.heads:
+            shown = {f"specific_{name}": part for name, part in specific.items()}
+            return {"representations": {"general": self.general(z), **shown}}
+        weights = next(reversed(self.heads.values())).attention(z, self._embeddings())
+        return {} if weights is None else {"attention": dict(zip(self.old, weights.unbind(1)))}
+
     def _embeddings(self) -> Tensor | None:
         """Task embeddings [K, m], where the new task's mixture reads them."""
         if self.config.use == "general" or self.config.fusion == "fixed":
