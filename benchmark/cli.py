@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
 INTERRUPTED = 130
+CELL_WIDTH = 48
 
 
 class _RunByDefault(click.Group):
@@ -201,8 +202,10 @@ def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, 
         return
     from tabulate import tabulate
 
-    shown = [{key: _cell(value) for key, value in row.items()} for row in rows]
-    click.echo(tabulate(shown, headers="keys", maxcolwidths=[None] + [44] * (len(shown[0]) - 1)))
+    hidden = {"paper"} if what == "methods" else {"title", "licence"} if what == "datasets" else set()
+    shown = [{key: _cell(value) for key, value in row.items() if key not in hidden} for row in rows]
+    click.echo(tabulate(shown, headers="keys"))
+    click.echo("--json shows everything.")
 
 
 @cli.command()
@@ -337,8 +340,35 @@ def verify(
     return 1 if verdict.state == "different" else 0
 
 
-def _cell(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+@cli.command("new-dataset")
+@click.argument("name")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")
+def new_dataset(name: str, directory: Path) -> None:
+    """Write a dataset file and its manifest, ready to be filled in."""
+    from datasets_registry.conformance import new_dataset as write
+
+    for path in write(name, directory):
+        click.echo(path)
+
+
+@cli.command("check-dataset")
+@click.argument("target")
+@_data_option
+def check_dataset(target: str, data_dir: Path | None) -> int:
+    """Run the conformance kit on a dataset: a name, or a .py or .toml file of yours."""
+    from datasets_registry.conformance import check_dataset as check
+
+    findings = check(target, data_dir=data_dir)
+    for found in findings:
+        mark = "pass" if found.ok else "warn" if found.warning else "FAIL"
+        click.echo(f"{mark}  {found.check}{': ' + found.message if found.message else ''}")
+    return 1 if any(not found.ok and not found.warning for found in findings) else 0
+
+
+def _cell(value: Any) -> str:
+    """One cell of a listing: a list joined, a long text cut."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
 
 
 def _load_files(kind: str, files: Iterable[Path]) -> list[str]:
@@ -346,10 +376,13 @@ def _load_files(kind: str, files: Iterable[Path]) -> list[str]:
     names: list[str] = []
     for file in files:
         if kind == "method":
-            from methods import METHODS as registry
+            from methods import METHODS
+
+            names += METHODS.load_file(file)
         else:
-            from datasets_registry import DATASETS as registry  # type: ignore[assignment]
-        names += registry.load_file(file)
+            from datasets_registry import load_file
+
+            names += load_file(file)
     return names
 
 

@@ -28,7 +28,7 @@ from benchmark.protocol import InvariantBroken, Outcome, execute
 from benchmark.records import Epoch, Key, Provenance, Record, run_directory, run_id, write_atomically, write_record
 from benchmark.registry import where
 from benchmark.trainer import Budget, TrainingDiverged
-from datasets_registry import DATASETS, prepare
+from datasets_registry import load_file, prepare
 from methods import METHODS
 
 LOG_TAIL_LINES = 20
@@ -88,7 +88,7 @@ def run(job: Job, on_epoch: Any = None) -> Record:
         for file in job.method_files:
             METHODS.load_file(file)
         for file in job.dataset_files:
-            DATASETS.load_file(file)
+            load_file(file)
         device = choose_device(job.device)
         loading = time.perf_counter()
         data = prepare(job.key.dataset, data_dir=job.data_dir)
