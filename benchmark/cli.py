@@ -399,6 +399,8 @@ def _narrowed(name: str, options: dict[str, Any], methods: list[str], datasets: 
     if changes.get("methods"):
         changes["variants"] = {n: v for n, v in suite.variants.items() if n in changes["methods"]}
         changes["methods"] = tuple(m for m in changes["methods"] if m not in suite.variants)
+    if "all" in changes.get("methods", suite.methods):
+        changes["methods"] = tuple(METHODS)
     if options["seeds"]:
         changes["seeds"] = parse_seeds(options["seeds"])
     # Files named on the command line take part without their entries being named a second time.

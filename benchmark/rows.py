@@ -20,7 +20,7 @@ from methods.base import Batch
 if TYPE_CHECKING:
     from datasets_registry.store import Split
 
-BLOCK_ROWS = 1 << 15
+BLOCK_ROWS = 1 << 13
 IN_MEMORY_BYTES = 4 << 30
 
 

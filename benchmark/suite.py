@@ -46,6 +46,8 @@ class Limits(_Table):
 class Suite(_Table):
     """One suite.
 
+    ``methods`` may be ["all"]: every registered method.
+
     ``budget`` and ``config`` (TOML ``[config.METHOD]``) hold for all datasets; ``dataset_budget``
     (``[dataset_budget.NAME]``) replaces single values on one dataset. ``variants`` are further entries of a method
     with other config values: ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``.
