@@ -6,8 +6,11 @@ torch's optimizers import its compiler (about two seconds) when the first one is
 import importlib
 
 import methods
+from benchmark import environment
 
 for name in ("torch._dynamo", "torch.utils.flop_counter", "benchmark.runner", "datasets_registry.store"):
     importlib.import_module(name)
 for name in methods.METHODS:
     methods.METHODS.get(name)
+    # Remembered by every fork: the fingerprint of the code that was loaded, even if a file is edited during a sweep.
+    environment.code_fingerprint(methods.METHODS.file(name))
