@@ -121,7 +121,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     from benchmark import processes
 
     if not (options["dry_run"] or options["debug"] or options["mode"] == "only-read"):
-        processes.start_server()
+        processes.context()
     from rich.console import Console
 
     from benchmark.executor import Options, execute_plan
