@@ -340,6 +340,38 @@ def verify(
     return 1 if verdict.state == "different" else 0
 
 
+@cli.command("new-method")
+@click.argument("name")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")
+def new_method(name: str, directory: Path) -> None:
+    """Write a runnable method file and its test, to be changed into yours."""
+    from methods.skeleton import new_method as write
+
+    file, test = write(name, directory)
+    click.echo(f"{file}\n{test}")
+    click.echo(f"Try it: python run_all.py --suite smoke --method-file {file} --methods {name}")
+
+
+@cli.command("check-method")
+@click.argument("target")
+def check_method(target: str) -> int:
+    """Run the conformance kit on a method: a name, or a file of yours."""
+    from methods import METHODS
+    from methods.conformance import check
+
+    names = METHODS.load_file(target) if target.endswith(".py") else [target]
+    failed = 0
+    for name in names:
+        click.echo(name)
+        for result in check(METHODS.get(name)):
+            mark = {True: "pass", False: "FAIL", None: "n/a "}[result.passed]
+            click.echo(f"  {mark}  {result.name}{': ' + result.reason if result.reason else ''}")
+            if result.passed is False:
+                click.echo(f"        hint: {result.hint}")
+                failed += 1
+    return 1 if failed else 0
+
+
 @cli.command("new-dataset")
 @click.argument("name")
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from methods.base import MultiTaskModel
 
 METHODS: Registry[type[MultiTaskModel]] = Registry(
-    "method", package="methods", entry_points="mptbench.methods", helpers=frozenset({"base", "layers"})
+    "method",
+    package="methods",
+    entry_points="mptbench.methods",
+    helpers=frozenset({"base", "layers", "conformance", "skeleton"}),
 )
 
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.sweep.conftest import TINY, without_times
+from tests.sweep.trees import TINY, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [sys.executable, str(ROOT / "run_all.py"), "run", *map(str, TINY), "--methods", "shared_bottom,mpt_rec"]

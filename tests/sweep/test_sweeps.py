@@ -7,7 +7,7 @@ import pytest
 
 from benchmark import executor
 from benchmark.records import read_records
-from tests.sweep.conftest import HERE, TINY, without_times
+from tests.sweep.trees import HERE, TINY, without_times
 
 
 @pytest.fixture(scope="module")

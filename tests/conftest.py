@@ -1,14 +1,9 @@
-"""Whole sweeps through the command line, in this process (the runs themselves are child processes)."""
-
-import json
-from pathlib import Path
+"""The command line as a fixture, called in this process (the runs themselves are child processes)."""
 
 import pytest
 
 from benchmark import cli
 from benchmark.errors import BenchmarkError
-
-HERE = Path(__file__).parent
 
 
 class Result:
@@ -36,25 +31,3 @@ def mpt(tmp_path, capsys, monkeypatch, tmp_path_factory):
         return Result(code if isinstance(code, int) else 0, output.out + output.err)
 
     return call
-
-
-TINY = (
-    "--suite", "smoke", "--dataset-file", HERE / "tiny.py", "--datasets", "tiny", "--set", "budget.epochs=2",
-    "--set", "budget.batch_size=128",
-)  # fmt: skip
-
-
-def without_times(out):
-    """All records of a tree by run id, without what may differ between two equal runs."""
-    found = {}
-    for path in sorted(Path(out).glob("runs/*/*/*/*/record.json")):
-        record = json.loads(path.read_text())
-        for key in ("seconds", "rows_per_second", "peak_memory_bytes"):
-            record.pop(key)
-        for epoch in record["curve"]:
-            epoch.pop("train_seconds")
-            epoch.pop("validate_seconds")
-        for key in ("command", "started", "jobs", "commit", "dirty"):
-            record["provenance"].pop(key)
-        found[record["run_id"]] = record
-    return found
