@@ -204,9 +204,12 @@ def a_new_task_leaves_the_old_ones_alone(model: type[MultiTaskModel]) -> str | N
     built = _trained(model)
     batch = SyntheticRows(_tasks(), 64).gather(slice(0, 64))
     before = _predict(built, batch)
+    old = {id(parameter): name for name, parameter in built.named_parameters()}
     trained = _grow(built)
     if not trained:
         raise Failed("add_task returned nothing to train")
+    if known := [old[id(parameter)] for parameter in trained if id(parameter) in old]:
+        raise Failed(f"add_task returned '{known[0]}', which was there before: only new parameters may be trained")
     with_new = _predict(built, batch)
     if "new" not in with_new:
         raise Failed("after add_task, forward has no logits for the new task")
@@ -378,7 +381,7 @@ def _paths(model: MultiTaskModel) -> list[str]:
 def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, Tensor]:
     model.eval()
     with torch.no_grad():
-        return {name: value for name, value in model(Batch(batch.categorical, batch.numeric)).items()}
+        return dict(model(Batch(batch.categorical, batch.numeric)))
 
 
 def _trained(model: type[MultiTaskModel]) -> MultiTaskModel:

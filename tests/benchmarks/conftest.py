@@ -9,6 +9,12 @@ LINES = []
 
 
 @pytest.fixture
+def say():
+    """Add a line to the summary."""
+    return LINES.append
+
+
+@pytest.fixture
 def side_by_side(benchmark):
     """Call ``compare({name: function}, rounds)``: medians of seconds by name and of each ratio to the first name."""
 

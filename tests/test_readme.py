@@ -1,0 +1,40 @@
+"""What the README shows is what the committed records say, and what it tells people to type works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmark import report
+from benchmark.cli import cli
+from benchmark.listing import report_options, titles
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+REFERENCE = ROOT / "results" / "reference"
+
+
+def test_the_table_in_the_readme_is_the_generated_one():
+    generated = (REFERENCE / "tables" / "pareto-census_income.md").read_text()
+    rows = [line for line in generated.splitlines() if line.startswith("|")]
+    assert len(rows) > 10 and "\n".join(rows) in README
+
+
+def test_committed_tables_and_figures_are_what_their_records_give():
+    options = report_options(REFERENCE)
+    # Code may move on after the records were made; then their tables say so the next time they are built.
+    assert report.check(REFERENCE, titles(), margin=options["margin"]) == []
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)#]+?)\)|src=\"([^\"]+)\"", path.read_text())
+    local = [first or second for first, second in targets if not (first or second).startswith("http")]
+    assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+def test_every_command_the_readme_names_exists():
+    table = README[README.index("## Commands") : README.index("## Add your method")]
+    named = {match.split()[0] for cell in re.findall(r"^\| (.*?) \|", table, re.M) for match in re.findall(r"`([a-z][a-z-]+)", cell)}
+    commands = named - {"python", "rerun-stale", "retry-failed", "fresh", "only-read"}
+    assert commands <= set(cli.commands) and "verify" in commands
