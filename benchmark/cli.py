@@ -145,6 +145,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
         f"Suite [b]{suite.name}[/b]: {len(plan.runs)} runs ({sum(r.reference for r in plan.runs)} of them references), "
         f"{len(plan.skips)} skips, {jobs} at once. Results: {out}",
         highlight=False,
+        soft_wrap=True,
     )
     for skip in _unique_skips(plan):
         console.print(f"skip    {skip}", highlight=False, markup=False, soft_wrap=True)

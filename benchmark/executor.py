@@ -21,7 +21,6 @@ from benchmark.plan import Plan, Run
 from benchmark.records import DamagedRecord, Key, Record, read_record, run_id, write_record
 from benchmark.runner import Job, log_tail, run, run_in_child
 
-MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
 ASK_SECONDS, INSIST_SECONDS = 5.0, 5.0
 """How long a run over its limit is asked (SIGINT) and told (SIGTERM) to end before its process group is killed."""
 LEAST_FREE_BYTES = 64 << 20
@@ -45,8 +44,9 @@ class Options:
 
 @dataclass
 class Summary:
-    """How it ended. ``records`` has one entry per planned run that has a record now."""
+    """How it ended. ``records`` has one entry per planned run that has a record now; skips are not planned runs."""
 
+    planned: int
     records: list[Record] = field(default_factory=list)
     kept: int = 0
     interrupted: bool = False
@@ -58,7 +58,7 @@ class Summary:
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        return 1 if self.count("failed", "oom", "timeout", "interrupted", "skipped") else 0
+        return 0 if self.count("ok") == self.planned else 1
 
 
 class Watcher:
@@ -123,7 +123,7 @@ def execute_plan(
 ) -> Summary:
     """Run what the mode asks for. Ctrl-C ends it cleanly; the summary says so."""
     check_writable(options.out)
-    summary = Summary()
+    summary = Summary(len(plan.runs))
     done: dict[str, Record] = {}
     waiting: list[Run] = []
     versions: dict[str, tuple[int, int] | None] = {}
