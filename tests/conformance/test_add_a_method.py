@@ -20,9 +20,9 @@ def test_the_pages_commands_lead_to_a_table_row(mpt, tmp_path):
 
 
 BROKEN = {
-    "wrong_new_task": ("return [self.towers[task.name]]", "return list(self.towers.values())"),
-    "wrong_shape": ("tower(shared) for", "tower(shared).unsqueeze(-1) for"),
-    "peeking": ("tower(shared) for", "tower(shared - shared.mean(0)) for"),
+    "kit_wrong_new_task": ("return [self.towers[task.name]]", "return list(self.towers.values())"),
+    "kit_wrong_shape": ("tower(shared) for", "tower(shared).unsqueeze(-1) for"),
+    "kit_peeking": ("tower(shared) for", "tower(shared - shared.mean(0)) for"),
 }
 
 
