@@ -8,7 +8,7 @@ Runs without these files are left out.
 from __future__ import annotations
 
 import importlib.util
-import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REPRESENTATIONS, ATTENTION = "representations.npz", "attention.npz"
-LABEL_SHARE = "new_task_label_share"
-"""Entry of a run's budget: which share of the new task's training labels it may use. Absent means all."""
-
 MAXIMAL_POINTS = 750
 
 
@@ -90,7 +87,7 @@ def draw_representations(drawn: Figure, rows: Sequence[Row]) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(rows[0]["method"], loc="left", pad=2)
-    drawn.legend(loc="outside lower center", ncols=3, markerscale=2)
+    drawn.legend(loc="outside lower center", ncols=2, markerscale=2)
 
 
 def attention(group: Group, slug: str) -> Plot | None:
@@ -124,27 +121,33 @@ def draw_attention(drawn: Figure, rows: Sequence[Row]) -> None:
     )  # fmt: skip
     for patch, row in zip(drawn_boxes["boxes"], rows, strict=True):
         patch.set_facecolor(colour(row["task"], tasks))
-    several = len(unique(rows, "method")) > 1
+    methods, arms = unique(rows, "method"), unique(rows, "arm")
     axes.set_yticks(
         range(1, len(rows) + 1),
-        [f"{r['method'] + ', ' if several else ''}{r['task']}, seed {r['seed']}" for r in rows],
+        [
+            f"{r['method'] + ', ' if len(methods) > 1 else ''}{r['arm'] + ', ' if len(arms) > 1 else ''}"
+            f"{r['task']}, seed {r['seed']}"
+            for r in rows
+        ],
         fontsize=6,
     )
     axes.axvline(1 / len(tasks), color="#888888", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("attention weight (5, 25, 50, 75, 95 % of test rows)\ndashed: uniform")
+    axes.set_xlabel("attention weight over test rows\n(quantiles 5 to 95 %; dashed: uniform)")
     axes.invert_yaxis()
 
 
 def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
-    """Score of the new task against the share of its labels: groups that differ in nothing else of their budget."""
+    """Score of the new task against the share of its labels: groups that differ in nothing else.
+
+    The share stands in the dataset's profile: ``census_income@new5pct``.
+    """
     families: dict[tuple, list[tuple[float, Group, str]]] = {}
     for group, slug in zip(groups, slugs, strict=True):
-        budget = json.loads(group.budget)
-        share = budget.pop(LABEL_SHARE, None)
-        key = (group.dataset, group.split, group.old_tasks, group.new_tasks, json.dumps(budget), group.selection)
+        dataset, share = _without_label_share(group.dataset)
+        key = (dataset, group.split, group.old_tasks, group.new_tasks, group.budget, group.selection)
         families.setdefault(key, []).append((1.0 if share is None else float(share), group, slug))
     made = []
-    for members in families.values():
+    for (dataset, *_), members in families.items():
         if len({share for share, _, _ in members}) < 2:
             continue
         largest = max(members, key=lambda member: len(member[1].records))[1]
@@ -163,10 +166,21 @@ def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
                         }
                         for share, found in known
                     ]  # fmt: skip
-        name = members[0][2].split("-")[0]
         if rows:
+            name = re.sub(r"\W", "_", dataset)
             made.append(Plot(f"label_share-{name}", rows, draw_label_share, 3.4))
     return made
+
+
+def _without_label_share(dataset: str) -> tuple[str, float | None]:
+    """``census_income@new5pct`` as ("census_income", 0.05); None where the name holds no share."""
+    base, _, words = dataset.partition("@")
+    kept, share = [], None
+    for word in filter(None, words.split("+")):
+        found = re.fullmatch(r"new(\d+(?:\.\d+)?)pct", word)
+        share = float(found[1]) / 100 if found else share
+        kept += [] if found else [word]
+    return "@".join([base, *(["+".join(kept)] if kept else [])]), share
 
 
 def draw_label_share(drawn: Figure, rows: Sequence[Row]) -> None:

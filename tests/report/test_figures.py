@@ -86,9 +86,9 @@ def test_arrays_beside_records_become_figures(tmp_path: Path) -> None:
 def test_label_share_needs_two_shares_and_joins_what_differs_in_nothing_else(tmp_path: Path) -> None:
     records = made.study({"mpt_rec": 0.94})
     assert "label_share" not in plots(made.write(tmp_path, records))
-    for share in (0.01, 0.1):
-        for record in made.study({"mpt_rec": 0.93 + share / 10}):
-            record.key.budget = {**record.key.budget, "new_task_label_share": share}
+    for share in (1, 10):
+        for record in made.study({"mpt_rec": 0.93 + share / 1000}):
+            record.key.dataset += f"@new{share}pct"
             record.run_id = run_id(record.key)
             records.append(record)
     rows = plots(made.write(tmp_path, records))["label_share"].rows
