@@ -23,6 +23,7 @@ CORE = tuple(
     for name in (
         "benchmark/arms.py",
         "benchmark/metrics.py",
+        "benchmark/options.py",
         "benchmark/protocol.py",
         "benchmark/rows.py",
         "benchmark/seeding.py",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.arms import ARMS
 from benchmark.errors import DataUnavailable
+from benchmark.options import split_config
 from benchmark.plan import Run
 from benchmark.trainer import Budget
 from datasets_registry import prepare
@@ -41,7 +42,8 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
         return None
     arm = ARMS[run.key.arm]
     tasks = run.key.tasks if not arm.from_stage0 else [*run.key.old_tasks, *run.key.new_tasks]
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in run.key.config.items()}
+    own, _ = split_config(run.key.config)
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
     tables, dense = _parameters(run.key.method, tuple(config.items()), tuple(tasks), data)
     schema = data.schema([*run.key.old_tasks, *run.key.new_tasks])
     rows = len(data.split("train", schema))

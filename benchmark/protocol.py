@@ -22,6 +22,7 @@ from benchmark import meters
 from benchmark.arms import ARMS, Arm
 from benchmark.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.metrics import auc as area_under_curve
+from benchmark.options import split_config
 from benchmark.records import Epoch, Flops, Key, Parameters, Seconds, Selection, TaskScores
 from benchmark.rows import DataRows, FrozenRows
 from benchmark.seeding import numpy_stream, stream_seed, torch_stream
@@ -104,7 +105,8 @@ def execute(
     """
     clock = _Clock(load=load_seconds)
     arm = ARMS[key.arm]
-    budget = Budget.of(key.budget, new_task_alone=arm.from_stage0)
+    config, options = split_config(key.config)
+    budget = Budget.of(key.budget, arm.from_stage0, options.learning_rate)
     schema = data.schema([*key.old_tasks, *key.new_tasks])
     tasks = [data.tasks[name] for name in key.tasks]
     with clock("load"):
@@ -112,7 +114,7 @@ def execute(
         valid_rows = DataRows(data.split("valid", schema), {}, device)
         valid_labels = _labels(data, "valid", key.tasks)
     with clock("build"):
-        model, trained, warnings = _build(key, arm, data, schema, tasks, stage0, device)
+        model, trained, warnings = _build(key, config, arm, data, schema, tasks, stage0, device)
     _check_outputs(model, valid_rows)
     test_order = numpy_stream("test order", data.name).permutation(len(data.split("test", schema)))
     test = _TestRows(data, schema, test_order, device)
@@ -228,6 +230,7 @@ def _spread(parameter: Tensor) -> float:
 
 def _build(
     key: Key,
+    config: Mapping[str, Any],
     arm: Arm,
     data: EncodedDataset,
     schema: Schema,
@@ -238,11 +241,11 @@ def _build(
     """The model of a run on its device, what is trained, and warnings."""
     words = (key.dataset, key.method, key.seed)
     if not arm.from_stage0:
-        model, warnings = build_model(key.method, key.config, schema, tasks, words)
+        model, warnings = build_model(key.method, config, schema, tasks, words)
         model.to(device)
         return model, list(model.parameters()), warnings
     assert stage0 is not None
-    model, _ = build_model(key.method, key.config, schema, [data.tasks[name] for name in key.old_tasks], words)
+    model, _ = build_model(key.method, config, schema, [data.tasks[name] for name in key.old_tasks], words)
     model.load_state_dict(torch.load(stage0, map_location="cpu", weights_only=True))
     known = frozenset(path for path, _ in model.named_modules())
     with torch.random.fork_rng():

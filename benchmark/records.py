@@ -28,8 +28,9 @@ class Key(_Part):
     """What was run. Everything that names the run; `run_id` is its hash (without the data's fingerprint).
 
     ``arm`` is "stage0" (old tasks, shared by the arms), "joint", "frozen", "finetune", "scratch" (one single-task
-    model) or an arm added later. ``tasks`` are the tasks trained in this run, ``old_tasks`` and ``new_tasks`` the
-    partition it belongs to, which also decides the inputs. ``stage`` is 0 for runs that only see old tasks, else 1.
+    model) or an arm added later, ``arm_config`` its resolved options. ``tasks`` are the tasks trained in this run,
+    ``old_tasks`` and ``new_tasks`` the partition it belongs to, which also decides the inputs. ``stage`` is 0 for runs
+    that only see old tasks, else 1. ``scored`` is "test", or "validation" for a trial that never sees test rows.
     """
 
     dataset: str
@@ -44,6 +45,13 @@ class Key(_Part):
     budget: dict[str, Any]
     selection: str
     seed: int
+    arm_config: dict[str, Any] = Field(default_factory=dict)
+    scored: Literal["test", "validation"] = "test"
+
+
+ADDED_LATER = {"arm_config": {}, "scored": "test"}
+"""Fields of a key that older records lack, with the value that they mean by it: such a value stays out of the run's
+name, so that a record keeps its name when the schema grows."""
 
 
 class TaskScores(_Part):
@@ -173,7 +181,8 @@ class DamagedRecord(Exception):
 
 def run_id(key: Key) -> str:
     """16 hex digits that name the run: the hash of its key in canonical JSON."""
-    text = json.dumps(key.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    content = {name: value for name, value in key.model_dump().items() if ADDED_LATER.get(name, ...) != value}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import UsageError, unknown_name
+from benchmark.options import OPTION_NAMES, training_options
 
 SUITES = Path(__file__).parent / "suites"
 BUDGET_KEYS = ("batch_size", "learning_rate", "epochs", "patience", "new_task_epochs", "new_task_patience")
@@ -153,15 +154,24 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
 
 
 def resolve_config(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's config as a plain dictionary: defaults, then each layer over it. Raises UsageError for a wrong key
-    (with the nearest) or a value of the wrong type."""
+    """A method's config as a plain dictionary: defaults, then each layer over it; training options (see
+    `benchmark.options`) join where they differ from their defaults. Raises UsageError for a wrong key (with the
+    nearest) or a value of the wrong type."""
+    own, options = {}, {}
+    for layer in layers:
+        for key, value in layer.items():
+            (options if key in OPTION_NAMES else own)[key] = value
+    return _resolved(config_class, method, own) | training_options(method, options).differing()
+
+
+def _resolved(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     defaults = config_class()
     for layer in layers:
         for key, value in layer.items():
             if key not in fields:
-                raise unknown_name(f"config key of {method}", key, fields)
+                raise unknown_name(f"config key of {method}", key, [*fields, *OPTION_NAMES])
             values[key] = _coerced(method, key, getattr(defaults, key), value)
     try:
         resolved = config_class(**values)

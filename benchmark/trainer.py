@@ -37,13 +37,13 @@ class Budget:
     patience: int = 5
 
     @classmethod
-    def of(cls, table: Mapping[str, Any], new_task_alone: bool) -> Budget:
-        """The budget of a run from its key's table."""
+    def of(cls, table: Mapping[str, Any], new_task_alone: bool, learning_rate: float | None = None) -> Budget:
+        """The budget of a run from its key's table; ``learning_rate`` replaces the table's if given."""
         epochs, patience = table["epochs"], table["patience"]
         if new_task_alone:
             epochs = table.get("new_task_epochs") or epochs
             patience = table.get("new_task_patience") or patience
-        return cls(table["batch_size"], table["learning_rate"], epochs, patience)
+        return cls(table["batch_size"], learning_rate or table["learning_rate"], epochs, patience)
 
 
 @dataclass
