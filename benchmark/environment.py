@@ -21,7 +21,10 @@ NUMERIC_PACKAGES = ("torch", "numpy")
 CORE = tuple(
     ROOT / name
     for name in (
+        "benchmark/adaptation.py",
         "benchmark/arms.py",
+        "benchmark/balancing.py",
+        "benchmark/continual.py",
         "benchmark/metrics.py",
         "benchmark/options.py",
         "benchmark/protocol.py",

@@ -10,19 +10,38 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, unknown_name
+
+BALANCERS = (
+    "equal",
+    "uncertainty",
+    "imtl_l",
+    "random",
+    "gradnorm",
+    "pcgrad",
+    "mgda",
+    "cagrad",
+    "nash_mtl",
+    "imtl_g",
+    "aligned_mtl",
+    "graddrop",
+)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """``learning_rate`` replaces the budget's (None: the budget's)."""
+    """``learning_rate`` replaces the budget's (None: the budget's). ``balancing`` is how several tasks' losses or
+    gradients are combined (see `benchmark.balancing`); runs that train one task know no balancing."""
 
     learning_rate: float | None = None
+    balancing: str = "equal"
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0):
             raise UsageError(f"learning_rate must be a number above 0, not {rate!r}.")
+        if self.balancing not in BALANCERS:
+            raise unknown_name("balancing", str(self.balancing), BALANCERS)
 
     def differing(self) -> dict[str, Any]:
         """The options that differ from their defaults."""

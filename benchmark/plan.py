@@ -111,6 +111,7 @@ def _plan_seed(plan: Plan, dataset: Dataset, name: str, entries: Sequence[_Entry
             budget=suite.budget_for(name),
             selection=SELECTION_RULE,
             seed=seed,
+            arm_config=ARMS[arm].resolve(suite.arm_config.get(arm, {})),
         )
 
     for task in [*old, *new]:
@@ -121,10 +122,10 @@ def _plan_seed(plan: Plan, dataset: Dataset, name: str, entries: Sequence[_Entry
             continue
         stage0 = Run(key(entry, STAGE0, old))
         plan.runs.append(stage0)
-        wanted = [arm for arm in suite.arms if arm in info.arms]
+        wanted = [arm for arm in suite.arms if ARMS[arm].supported_by(info.arms, info.without)]
         if seed == suite.seeds[0]:
             for arm in suite.arms:
-                if arm not in info.arms:
+                if arm not in wanted:
                     plan.skips.append(Skip(name, entry.method, arm, f"{entry.method} does not support the arm '{arm}'"))
         if wanted and JOINT not in wanted and JOINT in info.arms:
             plan.runs.append(Run(key(entry, JOINT, [*old, *new]), reference=True))

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark import meters
+from benchmark.adaptation import adapt
 from benchmark.arms import ARMS, Arm
+from benchmark.balancing import balancer
+from benchmark.continual import Loss, Setting, continual
+from benchmark.errors import UsageError
 from benchmark.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.metrics import auc as area_under_curve
 from benchmark.options import split_config
@@ -115,12 +119,21 @@ def execute(
         valid_labels = _labels(data, "valid", key.tasks)
     with clock("build"):
         model, trained, warnings = _build(key, config, arm, data, schema, tasks, stage0, device)
+        balance = balancer(options.balancing, model, key.tasks)
+    if balance is not None and hasattr(model, "training_step"):
+        raise UsageError(
+            f"{key.method} has a training step of its own, so balancing={options.balancing!r} is no option"
+        )
     _check_outputs(model, valid_rows)
     test_order = numpy_stream("test order", data.name).permutation(len(data.split("test", schema)))
     test = _TestRows(data, schema, test_order, device)
     invariants: dict[str, bool] = {}
     before = test.predict(model, key.old_tasks) if arm.frozen else None
 
+    loss = model.loss
+    if arm.continual:
+        with clock("cache"):
+            train_rows, loss = _continual(key, arm, model, train_rows, data, schema, device)
     cached_train, cached_valid = None, None
     if arm.frozen:
         model.eval()
@@ -152,6 +165,8 @@ def execute(
         validate,
         budget,
         forward=forward,
+        loss=loss,
+        balance=balance,
         trained=trained,
         training_mode=training_mode,
         order=("order", key.dataset, key.seed),
@@ -181,7 +196,7 @@ def execute(
         curve=result.curve,
         selection=result.selection,
         params=meters.count_parameters(model, trained, _paper_count(model, arm, key, trained)),
-        flops=_flops(model, train_rows, cached_train, arm),
+        flops=_flops(model, loss, train_rows, cached_train, arm),
         seconds=clock.seconds(result.seconds_to_best_epoch),
         train_rows=len(train_rows),
         rows_per_second=len(train_rows) * len(result.curve) / max(result.train_seconds, 1e-9),
@@ -205,8 +220,31 @@ def build_model(
     return model, initialise(model, words)
 
 
-def initialise(model: nn.Module, words: tuple[str | int, ...], known: frozenset[str] = frozenset()) -> list[str]:
-    """Draw the weights of every module that is not in ``known``, each from the stream named after its path.
+def take_in(
+    model: MultiTaskModel, arm: Arm, new: Sequence[Task], options: Mapping[str, float], words: tuple[str | int, ...]
+) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
+    """Let a stage-0 model take in new tasks as ``arm`` says: the model, what is trained, and warnings."""
+    # a probe reads the old tasks' representation and needs nothing that the method would add
+    probe = arm.adaptation == "linear_probe"
+    known = _modules(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed("init", *words, "new tasks"))
+        trained = arm.take_in(model, [] if probe else new)
+        warnings = [] if probe else initialise(model, words, known)
+        if arm.adaptation:
+            known = _modules(model)
+            model = adapt(arm.adaptation, model, new, options)
+            initialise(model, words, known)
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return model, trained, warnings
+
+
+def _modules(model: nn.Module) -> frozenset[int]:
+    return frozenset(id(module) for module in model.modules())
+
+
+def initialise(model: nn.Module, words: tuple[str | int, ...], known: frozenset[int] = frozenset()) -> list[str]:
+    """Draw the weights of every module whose id is not in ``known``, each from the stream named after its path.
 
     Modules come before what contains them, so a model's own ``reset_parameters`` has the last word. Returns a warning
     for every parameter whose spread this changed: its constructor set it in a way that ``reset_parameters`` does not.
@@ -214,7 +252,7 @@ def initialise(model: nn.Module, words: tuple[str | int, ...], known: frozenset[
     spread = {name: _spread(parameter) for name, parameter in model.named_parameters()}
     with torch.random.fork_rng():
         for path, module in reversed(list(model.named_modules())):
-            if path not in known and callable(getattr(module, "reset_parameters", None)):
+            if id(module) not in known and callable(getattr(module, "reset_parameters", None)):
                 torch.manual_seed(stream_seed("init", *words, path))
                 module.reset_parameters()
     return [
@@ -247,13 +285,29 @@ def _build(
     assert stage0 is not None
     model, _ = build_model(key.method, config, schema, [data.tasks[name] for name in key.old_tasks], words)
     model.load_state_dict(torch.load(stage0, map_location="cpu", weights_only=True))
-    known = frozenset(path for path, _ in model.named_modules())
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_seed("init", *words, "new tasks"))
-        trained = arm.take_in(model, [data.tasks[name] for name in key.new_tasks])
-    warnings = initialise(model, words, known | {""})
+    new = [data.tasks[name] for name in key.new_tasks]
+    model, trained, warnings = take_in(model, arm, new, arm.resolve(key.arm_config), words)
     model.to(device)
     return model, trained, warnings
+
+
+def _continual(
+    key: Key,
+    arm: Arm,
+    model: MultiTaskModel,
+    rows: DataRows,
+    data: EncodedDataset,
+    schema: Schema,
+    device: torch.device,
+) -> tuple[DataRows, Loss]:
+    """Rows and loss of an arm that fights forgetting."""
+    labels = _labels(data, "train", [*key.old_tasks, *key.tasks])
+
+    def with_labels(others: Mapping[str, NDArray[np.float32]]) -> DataRows:
+        return rows.with_labels({**{name: labels[name] for name in key.tasks}, **others})
+
+    setting = Setting(model, rows, with_labels, labels, tuple(key.old_tasks), (key.dataset, key.seed))
+    return continual(arm.continual, setting, arm.resolve(key.arm_config))
 
 
 def _check_outputs(model: MultiTaskModel, rows: DataRows) -> None:
@@ -352,7 +406,7 @@ def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_C
             features = model.frozen_features(batch)
             if features is None:
                 return None
-            block = torch.cat([part.flatten(1) for part in features.values()], dim=1)
+            block = torch.cat([part.reshape(len(batch), -1) for part in features.values()], dim=1)
             if packed is None:
                 shapes = {name: part.shape[1:] for name, part in features.items()}
                 if block.shape[1] * 4 * len(rows) > limit:
@@ -370,7 +424,7 @@ def _outside_inference(tensor: Tensor) -> Tensor:
 
 def _paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn.Parameter]) -> int | None:
     """Trained parameters for the new task as the MPT-Rec paper counted them (see MethodInfo.paper_counts)."""
-    if not arm.frozen:
+    if arm.name != "frozen":
         return None
     if model.info.paper_counts == "old_task_parameters":
         roles = model.parameter_roles()
@@ -378,14 +432,15 @@ def _paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn
     return meters.count_parameters(model, trained).trainable
 
 
-def _flops(model: MultiTaskModel, rows: DataRows, cached: FrozenRows | None, arm: Arm) -> Flops | None:
+def _flops(model: MultiTaskModel, loss: Loss, rows: DataRows, cached: FrozenRows | None, arm: Arm) -> Flops | None:
     """Operations per row of a forward pass and of a training step, with and without the frozen part."""
     count = min(FLOP_ROWS, len(rows))
     batch = rows.gather(slice(0, count))
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     progress = Progress(1, 0, 1, 1)
 
     def step(outputs: Mapping[str, Tensor], of: Batch) -> None:
-        total(model.loss(of, outputs, progress)).backward()
+        total(loss(of, outputs, progress)).backward()
         model.zero_grad(set_to_none=True)
 
     def forward_only() -> None:
@@ -401,6 +456,8 @@ def _flops(model: MultiTaskModel, rows: DataRows, cached: FrozenRows | None, arm
         forward_new = meters.flops_per_row(lambda: model.forward_new(part.features), count)
         training_new = meters.flops_per_row(lambda: step(model.forward_new(part.features), part), count)
     model.eval()
+    for buffer, kept in buffers:  # a pass in training mode moves running statistics
+        buffer.copy_(kept)
     if forward is None or training is None:
         return None
     return Flops(forward=forward, training_step=training, forward_new=forward_new, training_step_new=training_new)

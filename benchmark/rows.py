@@ -6,6 +6,7 @@ in memory, on a GPU or in a memory-mapped file.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -63,6 +64,13 @@ class DataRows:
     def __len__(self) -> int:
         return len(self._split)
 
+    def with_labels(self, labels: Mapping[str, NDArray[np.float32]]) -> DataRows:
+        """The same rows with other labels; the inputs are shared, not copied."""
+        twin = copy.copy(self)
+        twin._tasks = tuple(labels)
+        twin._labels = torch.from_numpy(np.stack(list(labels.values()))).to(self._device)
+        return twin
+
     def gather(self, index: Tensor | slice) -> Batch:
         """The rows at ``index`` (int64 tensor on the device, or a slice) as one batch."""
         if self._categorical is not None and self._numeric is not None:
@@ -110,7 +118,7 @@ class FrozenRows:
         labels = {task: self._rows._labels[i][index] for i, task in enumerate(self._rows._tasks)}
         parts = packed.split([shape.numel() for shape in self._shapes.values()], dim=1)
         features = {
-            name: part.unflatten(1, shape) if len(shape) > 1 else part
+            name: part.reshape(len(part), *shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         empty = packed.new_empty((len(packed), 0))

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmark.arms import ARMS
 from benchmark.errors import UsageError, unknown_name
 from benchmark.options import OPTION_NAMES, training_options
 
@@ -51,7 +52,8 @@ class Suite(_Table):
 
     ``budget`` and ``config`` (TOML ``[config.METHOD]``) hold for all datasets; ``dataset_budget``
     (``[dataset_budget.NAME]``) replaces single values on one dataset. ``variants`` are further entries of a method
-    with other config values: ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``.
+    with other config values: ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options
+    of arms: ``[arm_config.lora] rank = 4``.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Suite(_Table):
     dataset_budget: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    arm_config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     limits: Limits = Limits()
     threads: int = Field(1, ge=1)
 
@@ -117,11 +120,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mapping[str, type]) -> Suite:
-    """Apply ``--set method.key=value`` and ``--set budget.key=value``; values are written as in TOML.
+    """Apply ``--set method.key=value``, ``--set arm.key=value`` and ``--set budget.key=value``; values are written as in TOML.
 
     ``config_classes`` maps the methods that may be set to their Config. Raises UsageError.
     """
     budget: dict[str, Any] = {}
+    arm_config = {arm: dict(values) for arm, values in suite.arm_config.items()}
     config = {method: dict(values) for method, values in suite.config.items()}
     for setting in settings:
         match = re.fullmatch(r"([^.=]+)\.([^=]+)=(.*)", setting)
@@ -136,10 +140,13 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
             if key not in BUDGET_KEYS:
                 raise unknown_name("budget key", key, BUDGET_KEYS)
             budget[key] = value
+        elif owner in ARMS:
+            ARMS[owner].resolve({key: value})
+            arm_config.setdefault(owner, {})[key] = value
         elif owner in config_classes:
             config.setdefault(owner, {})[key] = value
         else:
-            raise unknown_name("method", owner, [*config_classes, "budget"])
+            raise unknown_name("method or arm", owner, [*config_classes, *ARMS, "budget"])
     try:
         budget_table = BudgetTable(**{**suite.budget.model_dump(), **budget})
     except ValidationError as error:
@@ -150,7 +157,9 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
         dataset: {key: value for key, value in values.items() if key not in budget}
         for dataset, values in suite.dataset_budget.items()
     }
-    return suite.model_copy(update={"budget": budget_table, "dataset_budget": per_dataset, "config": config})
+    return suite.model_copy(
+        update={"budget": budget_table, "dataset_budget": per_dataset, "config": config, "arm_config": arm_config}
+    )
 
 
 def resolve_config(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:

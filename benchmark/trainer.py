@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.balancing import Balancer
 from benchmark.records import Epoch, Selection
 from benchmark.rows import RowSource, shuffled
 from benchmark.seeding import stream_seed, torch_stream
@@ -70,11 +71,13 @@ def train(
     budget: Budget,
     *,
     forward: Callable[[Batch], Mapping[str, Tensor]],
+    loss: Callable[[Batch, Mapping[str, Tensor], Progress], Mapping[str, Tensor]],
     trained: Iterable[nn.Parameter],
     training_mode: Callable[[], None],
     order: tuple[str | int, ...],
     noise: tuple[str | int, ...],
     device: torch.device,
+    balance: Balancer | None = None,
     hook_rows: RowSource | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
     resume: dict[str, Any] | None = None,
@@ -82,13 +85,14 @@ def train(
 ) -> Trained:
     """Train ``trained`` on ``rows`` and leave the best epoch's weights in the model.
 
-    ``forward`` maps a batch to outputs (of the whole model, or of the new task's head on cached features);
+    ``forward`` maps a batch to outputs (of the whole model, or of the new task's head on cached features), ``loss``
+    these to named terms, and ``balance`` those to gradients (None: of their sum);
     ``training_mode`` puts the modules that train into training mode; ``order`` and ``noise`` name the random streams
     of the row order and of dropout, one draw per epoch, so that a resumed run needs no generator state.
     ``save`` receives everything that a later call needs as ``resume`` to end with the same bits.
     Raises TrainingDiverged.
     """
-    parameters = list(trained)
+    parameters = [*trained, *(balance.parameters() if balance else ())]
     optimizer = make_optimizer(model, parameters, budget.learning_rate)
     step = getattr(model, "training_step", None)
     best = _Best(model, budget.patience)
@@ -99,6 +103,8 @@ def train(
         model.load_training_state(resume["training_state"])
         optimizer.load_state_dict(resume["optimizer"])
         best.restore(resume["best"])
+        if balance is not None:
+            balance.load_state(resume["balancing"])
     steps = math.ceil(len(rows) / budget.batch_size)
 
     for number in range(len(curve) + 1, budget.epochs + 1):
@@ -115,8 +121,11 @@ def train(
                 terms = step(batch, progress, optimizer)
             else:
                 optimizer.zero_grad(set_to_none=True)
-                terms = model.loss(batch, forward(batch), progress)
-                total(terms).backward()
+                terms = loss(batch, forward(batch), progress)
+                if balance is None:
+                    total(terms).backward()
+                else:
+                    balance.backward(terms)
                 optimizer.step()
             losses.add(terms)
         means = losses.finish()
@@ -146,6 +155,7 @@ def train(
                     "training_state": model.training_state(),
                     "optimizer": optimizer.state_dict(),
                     "best": best.state(),
+                    "balancing": balance.state() if balance else {},
                 }
             )
     best.load_into(model)

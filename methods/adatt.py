@@ -16,6 +16,7 @@ from methods.layers import MLP, FeatureEmbedding, Gate, Tower, mix
     "adatt",
     title="AdaTT",
     paper="Li et al., AdaTT: Adaptive Task-to-Task Fusion Network for Multitask Learning, KDD 2023",
+    without=("adapter", "lora", "bias_only"),
     kinds=("binary", "regression"),
     presets={
         "ali_ccp": {

@@ -16,6 +16,7 @@ from methods.layers import MLP, FeatureEmbedding, predecessors
     "aitm",
     title="AITM",
     paper="Xi et al., Modeling the Sequential Dependence among Audience Multi-step Conversions, KDD 2021",
+    without=("adapter", "lora", "bias_only"),
     presets={
         "ali_ccp": {
             "embedding_dim": 5,

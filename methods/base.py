@@ -219,6 +219,7 @@ def register_method(
     kinds: tuple[str, ...] = ("binary",),
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     paper_counts: str = "new",
+    without: tuple[str, ...] = (),
 ) -> Callable[[Model], Model]:
     """Class decorator: makes a MultiTaskModel known to the suite under ``name``. See MethodInfo for the options.
 
@@ -231,7 +232,15 @@ def register_method(
         if problem:
             raise UsageError(f"{file}: method '{name}': {problem}")
         model.info = MethodInfo(
-            name, title, paper, tuple(arms), tuple(kinds), dict(presets or {}), paper_counts, first_line(model.__doc__)
+            name,
+            title,
+            paper,
+            tuple(arms),
+            tuple(kinds),
+            dict(presets or {}),
+            paper_counts,
+            tuple(without),
+            first_line(model.__doc__),
         )
         METHODS.add(name, model, file)
         return model

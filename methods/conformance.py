@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmark.arms import ARMS
-from benchmark.protocol import initialise
+from benchmark.errors import UsageError
+from benchmark.protocol import initialise, take_in
 from benchmark.registry import where
 from benchmark.seeding import stream_seed, torch_stream
 from benchmark.trainer import Budget, train
@@ -252,11 +253,34 @@ def fine_tuning_learns_the_new_task(model: type[MultiTaskModel]) -> str | None:
     if "finetune" not in model.info.arms:
         return "the method has no finetune arm"
     built = _trained(model)
-    ARMS["finetune"].take_in(built, [Task("new")])
-    initialise(built, ("conformance", model.info.name, 0), frozenset(_paths(_build(model, _tasks()))) | {""})
+    take_in(built, ARMS["finetune"], [Task("new")], {}, ("conformance", model.info.name, 0))
     first, last = _ends(_train(built, SyntheticRows([Task("new")])), ("new",))
     if not last < 0.97 * first:
         raise Failed(f"the new task's loss went from {first:.4f} to {last:.4f}")
+    return None
+
+
+def parts_of_the_harness_fit_on(model: type[MultiTaskModel]) -> str | None:
+    fitting = [a for a in ARMS.values() if a.adaptation and a.supported_by(model.info.arms, model.info.without)]
+    if not fitting:
+        return "the method has no frozen arm"
+    for arm in fitting:
+        built = _trained(model)
+        batch = SyntheticRows(_tasks(), 64).gather(slice(0, 64))
+        before = _predict(built, batch)
+        try:
+            adapted, trained, _ = take_in(
+                built, arm, [Task("new")], arm.resolve({}), ("conformance", model.info.name, 0)
+            )
+        except UsageError as error:
+            raise Failed(f"arm '{arm.name}': {error}") from error
+        adapted.zero_grad(set_to_none=True)
+        first, last = _ends(_train(adapted, SyntheticRows([Task("new")]), trained=trained), ("new",))
+        after = _predict(adapted, batch)
+        if any(not torch.equal(before[name], after[name]) for name in before if name in ("a", "b")):
+            raise Failed(f"arm '{arm.name}': an old task's logits changed")
+        if not last < first:
+            raise Failed(f"arm '{arm.name}': the new task's loss went from {first:.4f} to {last:.4f}")
     return None
 
 
@@ -340,6 +364,8 @@ CHECKS: dict[Callable[[type[MultiTaskModel]], str | None], str] = {
     a_new_task_leaves_the_old_ones_alone: "add_task may add modules, not change what old tasks read.",
     cached_features_give_the_same_logits: "frozen_features holds all that the new task reads of the frozen part.",
     fine_tuning_learns_the_new_task: "forward has to predict the added task in training mode too.",
+    parts_of_the_harness_fit_on: "Shared layers: plain nn.Linear; towers: methods.layers.Tower in a ModuleDict under the "
+    "task's name; or name the arms in register_method(..., without=(...)).",
     every_parameter_has_one_role: "Put a task's own modules in a ModuleDict under its name, or define parameter_roles.",
     survives_save_and_load: "Keep what prediction needs in parameters or buffers.",
     regression_if_claimed: "Use the base class's loss, or mean_loss(task, outputs, labels); or do not claim regression.",
@@ -367,15 +393,9 @@ def _build(
 
 
 def _grow(model: MultiTaskModel) -> list[torch.nn.Parameter]:
-    known = frozenset(_paths(model)) | {""}
-    trained = ARMS["frozen"].take_in(model, [Task("new")])
-    initialise(model, ("conformance", model.info.name, 0), known)
+    _, trained, _ = take_in(model, ARMS["frozen"], [Task("new")], {}, ("conformance", model.info.name, 0))
     model.zero_grad(set_to_none=True)
     return trained
-
-
-def _paths(model: MultiTaskModel) -> list[str]:
-    return [path for path, _ in model.named_modules()]
 
 
 def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, Tensor]:
@@ -414,6 +434,7 @@ def _train(
         lambda: {},
         budget,
         forward=model,
+        loss=model.loss,
         trained=list(model.parameters()) if trained is None else trained,
         training_mode=training_mode,
         order=("conformance", "order"),

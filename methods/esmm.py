@@ -17,6 +17,7 @@ from methods.layers import MLP, FeatureEmbedding, Tower, predecessors
     "esmm",
     title="ESMM",
     paper="Ma et al., Entire Space Multi-Task Model, SIGIR 2018",
+    without=("adapter", "lora", "bias_only"),
     kinds=("binary", "regression"),
     presets={
         "ali_ccp": {

@@ -1,9 +1,12 @@
 """The command line as a fixture, called in this process (the runs themselves are child processes)."""
 
 import pytest
+import torch
 
 from benchmark import cli
 from benchmark.errors import BenchmarkError
+
+torch.set_num_threads(1)  # as every run of the harness; more threads only wait for each other on a shared machine
 
 
 class Result:

@@ -29,16 +29,17 @@ def per_seed(group: Group, slug: str) -> Table:
 
     def order(record: Record) -> tuple:
         key = record.key
-        return (place[variant_of(record)], arms.get(key.arm, 2), key.arm, key.stage, key.tasks, key.seed, record.run_id)
+        arm = group.arm(record)
+        return (place[variant_of(record)], arms.get(arm, 2), arm, key.stage, key.tasks, key.seed, record.run_id)
 
     rows = []
     last = None
     for record in sorted(group.records, key=order):
         kept = record.selection
-        head = (variant_of(record), record.key.arm)
+        head = (variant_of(record), group.arm(record))
         cells = {
             "method": label(group, head[0]),
-            "arm": Cell(text=arm_title(record.key.arm)),
+            "arm": Cell(text=arm_title(head[1])),
             "seed": Cell(text=str(record.key.seed)),
             "epoch": Cell(float(kept.epoch)) if kept else _status(record),
             "epochs_run": Cell(float(kept.epochs_run)) if kept else _status(record),

@@ -15,7 +15,17 @@ from benchmark.report.stats import LEVEL
 Finder = Callable[[int], Record | None]
 Measure = Callable[[Record], float | str | None]
 
-ARM_TITLES = {"stage0": "stage 0", "finetune": "fine-tuned", "scratch": "single task"}
+ARM_TITLES = {
+    "stage0": "stage 0",
+    "finetune": "fine-tuned",
+    "scratch": "single task",
+    "linear_probe": "linear probe",
+    "adapter": "adapters",
+    "lora": "LoRA",
+    "bias_only": "biases only",
+    "ewc": "EWC",
+    "lwf": "LwF",
+}
 DELTA_M_NOTE = "Δm: mean over tasks of the relative gain over single-task models; higher is better."
 
 
@@ -80,7 +90,9 @@ def exact(sample: Sample) -> Cell:
 
 
 def arm_title(arm: str) -> str:
-    return ARM_TITLES.get(arm, arm)
+    """What a column or legend calls an arm; options by which its runs differ stay behind it in brackets."""
+    name, bracket, options = arm.partition(" (")
+    return ARM_TITLES.get(name, name) + bracket + options
 
 
 def cell(group: Group, sample: Sample) -> Cell:

@@ -155,10 +155,25 @@ class Group:
     def _index(self) -> Mapping[tuple[Variant, str, int], list[Record]]:
         index = defaultdict(list)
         for record in self.records:
-            index[variant_of(record), record.key.arm, record.key.seed].append(record)
+            index[variant_of(record), self.arm(record), record.key.seed].append(record)
         # The run that answers is the last stage's; found here once, not at every question.
         order = lambda record: (record.key.stage, record.status == "ok", record.run_id)
         return {place: sorted(runs, key=order, reverse=True) for place, runs in index.items()}
+
+    def arm(self, record: Record) -> str:
+        """The arm's name; where runs of an arm have different options, with those by which they differ."""
+        siblings = self._arm_configs[record.key.arm]
+        if len(siblings) == 1:
+            return record.key.arm
+        difference = _difference(record.key.arm_config, [json.loads(config) for config in siblings])
+        return f"{record.key.arm} ({difference})"
+
+    @cached_property
+    def _arm_configs(self) -> Mapping[str, set[str]]:
+        found = defaultdict(set)
+        for record in self.records:
+            found[record.key.arm].add(canonical(record.key.arm_config))
+        return found
 
     def arms(self, variant: Variant) -> list[str]:
         """Arms of a variant by which it takes in new tasks, reference arms first, then by name."""

@@ -1,0 +1,52 @@
+"""Every method in every arm that it supports, through the protocol, on a dataset in memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.arms import ARMS, SCRATCH, STAGE0
+from benchmark.protocol import execute
+from benchmark.records import Key
+from methods import METHODS
+from tests.benchmark.fakes import FakeData
+
+CPU = torch.device("cpu")
+BUDGET = {"batch_size": 100, "learning_rate": 1e-2, "epochs": 2, "patience": 2}
+
+
+def key(method, arm):
+    return Key(
+        dataset="fake",
+        old_tasks=["a", "b"],
+        new_tasks=["c"],
+        tasks=ARMS[arm].tasks(["a", "b"], ["c"]),
+        method=method,
+        config={},
+        arm=arm,
+        stage=ARMS[arm].stage,
+        budget=BUDGET,
+        selection="rule",
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("method", [name for name in sorted(METHODS) if name != "single_task"])
+def test_every_supported_arm_learns_the_new_task_and_a_frozen_one_keeps_the_old(method, tmp_path):
+    info = METHODS.get(method).info
+    before = execute(key(method, STAGE0), FakeData(), CPU)
+    weights = tmp_path / "weights.pt"
+    torch.save(before.weights, weights)
+    sizes = {}
+    for name, arm in ARMS.items():
+        if name in (STAGE0, SCRATCH) or not arm.supported_by(info.arms, info.without):
+            continue
+        after = execute(key(method, name), FakeData(), CPU, stage0=weights if arm.from_stage0 else None)
+        assert after.scores["c"].metrics["auc"] > 0.55, name
+        assert after.curve[-1].loss["c"] < after.curve[0].loss["c"], name
+        sizes[name] = after.params.trainable
+        if arm.frozen:
+            for task in ("a", "b"):
+                assert np.array_equal(after.predictions[task], before.predictions[task]), (name, task)
+    if "frozen" in sizes:
+        assert sizes["linear_probe"] < sizes["frozen"]
+        assert all(sizes["frozen"] < sizes[arm] for arm in ("adapter", "lora", "bias_only") if arm in sizes)
