@@ -27,16 +27,19 @@ from benchmark.errors import UsageError
 from benchmark.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.metrics import auc as area_under_curve
 from benchmark.options import split_config
+from benchmark.preparation import Preparation
 from benchmark.records import Epoch, Flops, Key, Parameters, Seconds, Selection, TaskScores
 from benchmark.rows import DataRows, FrozenRows
 from benchmark.seeding import numpy_stream, stream_seed, torch_stream
-from benchmark.trainer import Budget, Validation, total, train
+from benchmark.trainer import Budget, Validation, selection_score, total, train
 from datasets_registry.schema import Schema, Task
 from methods import METHODS
-from methods.base import Batch, MultiTaskModel, Progress
+from methods.base import Batch, MultiTaskModel, Progress, Training
 
 if TYPE_CHECKING:
     from datasets_registry.store import EncodedDataset
+
+Save = Callable[[dict[str, Any]], None]
 
 PREDICT_ROWS = 4096
 INSPECTED_ROWS = 2000
@@ -120,7 +123,7 @@ def execute(
     with clock("build"):
         model, trained, warnings = _build(key, config, arm, data, schema, tasks, stage0, device)
         balance = balancer(options.balancing, model, key.tasks)
-    if balance is not None and hasattr(model, "training_step"):
+    if balance is not None and getattr(model, "training_step", None) is not None:
         raise UsageError(
             f"{key.method} has a training step of its own, so balancing={options.balancing!r} is no option"
         )
@@ -159,6 +162,17 @@ def execute(
 
     model.start_training(train_rows, torch_stream("environment", key.dataset, key.method, key.seed))
     save, resume = checkpoint if checkpoint is not None else (None, None)
+    prepare_seconds = 0.0
+    if not arm.from_stage0 and type(model).prepare is not MultiTaskModel.prepare:
+
+        def score(predict: Callable[[Batch], Mapping[str, Tensor]], task: str) -> float | None:
+            logits = _collect(predict, valid_rows, [task])[task]
+            return selection_score({task: _quick_scores(data.tasks[task], logits, valid_labels[task])})
+
+        words = (key.dataset, key.method, key.seed)
+        training = Preparation(model, train_rows, score, budget, words, device)
+        torch.manual_seed(stream_seed("preparation", *words))
+        save, resume, prepare_seconds = _prepare(model, training, save, resume)
     result = train(
         model,
         train_rows if cached_train is None else cached_train,
@@ -177,7 +191,7 @@ def execute(
         resume=resume,
         on_epoch=on_epoch,
     )
-    clock.add(train=result.train_seconds, validate=result.validate_seconds)
+    clock.add(train=result.train_seconds + prepare_seconds, validate=result.validate_seconds)
 
     known = [task.name for task in model.tasks]
     with clock("predict"):
@@ -197,7 +211,7 @@ def execute(
         selection=result.selection,
         params=meters.count_parameters(model, trained, _paper_count(model, arm, key, trained)),
         flops=_flops(model, loss, train_rows, cached_train, arm),
-        seconds=clock.seconds(result.seconds_to_best_epoch),
+        seconds=clock.seconds(result.seconds_to_best_epoch + prepare_seconds),
         train_rows=len(train_rows),
         rows_per_second=len(train_rows) * len(result.curve) / max(result.train_seconds, 1e-9),
         invariants=invariants,
@@ -207,6 +221,24 @@ def execute(
         inspected=test.inspect(model),
         weights=model.state_dict(),
     )
+
+
+def _prepare(
+    model: MultiTaskModel, training: Training, save: Save | None, resume: dict[str, Any] | None
+) -> tuple[Save | None, dict[str, Any] | None, float]:
+    """Let a method prepare itself, unless ``resume`` says that it has: what to save with, to resume from, and seconds."""
+    if resume is None:
+        started = time.perf_counter()
+        model.prepare(training)
+        seconds = time.perf_counter() - started
+        if save is not None:
+            save({"model": model.state_dict(), "training_state": model.training_state(), "prepare_seconds": seconds})
+    else:
+        seconds = resume["prepare_seconds"]
+        model.load_state_dict(resume["model"])
+        model.load_training_state(resume["training_state"])
+    trained = resume if resume is not None and "curve" in resume else None
+    return save and (lambda state: save(state | {"prepare_seconds": seconds})), trained, seconds
 
 
 def build_model(
@@ -443,13 +475,19 @@ def _flops(model: MultiTaskModel, loss: Loss, rows: DataRows, cached: FrozenRows
         total(loss(of, outputs, progress)).backward()
         model.zero_grad(set_to_none=True)
 
+    def whole_step() -> None:
+        if (own := getattr(model, "training_step", None)) is None:
+            step(model(batch), batch)
+        else:
+            own(batch, progress, _NoOptimizer(model))
+
     def forward_only() -> None:
         with torch.no_grad():
             model(batch)
 
     forward = meters.flops_per_row(forward_only, count)
     model.train(not arm.frozen)
-    training = meters.flops_per_row(lambda: step(model(batch), batch), count)
+    training = meters.flops_per_row(whole_step, count)
     forward_new = training_new = None
     if cached is not None:
         part = cached.gather(slice(0, count))
@@ -461,6 +499,19 @@ def _flops(model: MultiTaskModel, loss: Loss, rows: DataRows, cached: FrozenRows
     if forward is None or training is None:
         return None
     return Flops(forward=forward, training_step=training, forward_new=forward_new, training_step_new=training_new)
+
+
+class _NoOptimizer:
+    """Stands in for an optimizer where a training step is to be counted and must change nothing."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self._model.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        self.zero_grad()
 
 
 class _Clock:

@@ -22,7 +22,7 @@ METHODS: Registry[type[MultiTaskModel]] = Registry(
     "method",
     package="methods",
     entry_points="mptbench.methods",
-    helpers=frozenset({"base", "layers", "conformance", "skeleton"}),
+    helpers=frozenset({"base", "layers", "masks", "conformance", "skeleton"}),
 )
 
 

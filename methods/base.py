@@ -8,7 +8,7 @@ files, seeds, records or tables.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -27,6 +27,7 @@ __all__ = [
     "Rows",
     "Schema",
     "Task",
+    "Training",
     "mean_loss",
     "register_method",
     "row_losses",
@@ -74,6 +75,25 @@ class Rows(Protocol):
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in file order, with labels and ``index``."""
+        ...
+
+
+class Training(Protocol):
+    """What `MultiTaskModel.prepare` may use: training rows and scores on validation rows, never test rows."""
+
+    batch_size: int
+    learning_rate: float
+
+    def epoch(self) -> Iterator[Batch]:
+        """Shuffled training batches of one more epoch, with labels and ``index``."""
+        ...
+
+    def score(self, forward: Callable[[Batch], Mapping[str, Tensor]], task: str) -> float:
+        """The task's AUC (R² for regression) on validation rows; minus infinity where it is undefined."""
+        ...
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The trainer's own optimizer over ``parameters``, with the method's weight decay."""
         ...
 
 
@@ -145,6 +165,13 @@ class MultiTaskModel(nn.Module):
 
     def start_training(self, rows: Rows, generator: torch.Generator) -> None:
         """Called once before training on ``rows``. ``generator`` is the method's own random stream."""
+
+    def prepare(self, training: Training) -> None:
+        """Called once before the main training, for methods that search or train something first (its time counts).
+
+        What it finds has to be kept in parameters, buffers or ``training_state``: a run that is resumed does not
+        prepare again.
+        """
 
     def end_epoch(self, epoch: int, rows: Rows) -> None:
         """Called after each epoch of training (counted from 1), before validation, in eval mode."""

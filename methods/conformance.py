@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark.arms import ARMS
 from benchmark.errors import UsageError
+from benchmark.preparation import Preparation
 from benchmark.protocol import initialise, take_in
 from benchmark.registry import where
 from benchmark.seeding import stream_seed, torch_stream
@@ -428,6 +429,8 @@ def _train(
 
     budget = Budget(batch_size=64, learning_rate=0.01, epochs=epochs, patience=epochs)
     model.start_training(rows, torch_stream("conformance", "environment"))
+    if trained is None and not model.new_tasks:
+        model.prepare(Preparation(model, rows, lambda forward, task: None, budget, ("conformance",), CPU))
     result = train(
         model,
         rows,
