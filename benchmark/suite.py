@@ -101,7 +101,10 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name, or from a ``.toml`` file by path. Raises UsageError naming file, line or field."""
+    """A suite by name, or from a ``.toml`` file by path. Raises UsageError naming file, line or field.
+
+    Its ``config_file`` becomes a path from here and is not read: `with_config_file` does that.
+    """
     path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
@@ -112,7 +115,7 @@ def load_suite(name: str) -> Suite:
         return suite
     if suite.dataset_config:
         raise UsageError(f"{path}: has both config_file and [dataset_config] tables; keep one of them.")
-    return with_config_file(suite, path.parent / suite.config_file)
+    return suite.model_copy(update={"config_file": str(path.parent / suite.config_file)})
 
 
 def with_config_file(suite: Suite, path: Path) -> Suite:
