@@ -30,10 +30,14 @@ SELECTION = (
     click.option("--arms", help="Comma-separated arms instead of the suite's."),
     click.option("--seeds", help="Seeds instead of the suite's: 0-4 or 0,2,5."),
     click.option("--new-task", "new_tasks", help="Comma-separated new tasks instead of the dataset's default."),
-    click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a config or budget value."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a config or budget value."
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, 1 on a GPU."),
-    click.option("--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records."),
+    click.option(
+        "--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records."
+    ),
 )
 
 
@@ -272,9 +276,18 @@ def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, 
         return
     from tabulate import tabulate
 
-    hidden = {"paper"} if what == "methods" else {"title", "licence"} if what == "datasets" else set()
+    hidden = {
+        "methods": {"trained_parameters", "joint_parameters"},
+        "datasets": {"title", "licence"},
+        "suites": set(),
+    }[what]
     shown = [{key: _cell(value) for key, value in row.items() if key not in hidden} for row in rows]
     click.echo(tabulate(shown, headers="keys"))
+    if what == "methods":
+        click.echo(
+            "trained: parameters that the frozen arm trains for a new task / those of the joint model of all tasks, "
+            "on inputs like Census-Income's."
+        )
     click.echo("--json shows everything.")
 
 

@@ -35,13 +35,29 @@ def _year(paper: str) -> int:
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """Name, title, paper and arms of every method; those of files named by the user come last."""
-    infos = {info.name: info for info in declared()}
-    loaded = [METHODS.get(name).info for name in METHODS.loaded() if name not in infos]
-    return [
-        {"name": info.name, "title": info.title, "paper": info.paper, "arms": list(info.arms)}
-        for info in [*infos.values(), *loaded]
-    ]
+    """Name, title, paper, arms and size (see `benchmark.sizes`) of every method; those of files named by the user come
+    last."""
+    from benchmark.sizes import Size, sizes
+
+    own = {info.name: info for info in declared()}
+    infos = [*own.values(), *(METHODS.get(name).info for name in METHODS.loaded() if name not in own)]
+    counted = sizes(infos)
+    rows = []
+    for info in infos:
+        size = counted.get(info.name, "-")
+        known = isinstance(size, Size)
+        rows.append(
+            {
+                "name": info.name,
+                "title": info.title,
+                "paper": info.paper,
+                "arms": list(info.arms),
+                "trained": f"{size.trained:,} / {size.joint:,} = {size.share * 100:.1f} %" if known else size,
+                "trained_parameters": size.trained if known else None,
+                "joint_parameters": size.joint if known else None,
+            }
+        )
+    return rows
 
 
 def list_datasets(data_dir: Path | None) -> list[dict[str, Any]]:

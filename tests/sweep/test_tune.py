@@ -157,7 +157,7 @@ def test_trials_that_fail_are_spent_and_stop_nothing(mpt, tmp_path):
 
 
 def test_a_suite_takes_its_configs_from_the_file(mpt, tmp_path):
-    (tmp_path / "tuned.toml").write_text('[dataset_config.tiny.shared_bottom]\nl2_dnn = 0.5\nlearning_rate = 0.004\n')
+    (tmp_path / "tuned.toml").write_text("[dataset_config.tiny.shared_bottom]\nl2_dnn = 0.5\nlearning_rate = 0.004\n")
     (tmp_path / "mine.toml").write_text(
         'title = "mine"\ndatasets = ["tiny"]\nmethods = ["shared_bottom"]\nconfig_file = "tuned.toml"\n'
     )
@@ -195,7 +195,10 @@ def test_presets_are_weaker_than_the_file_and_the_suite_is_stronger():
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("[dataset_config.tiny.mpt_rec]\nenv_coef = 1.0", "[dataset_config.tiny.mpt_rec]: Unknown config key of mpt_rec"),
+        (
+            "[dataset_config.tiny.mpt_rec]\nenv_coef = 1.0",
+            "[dataset_config.tiny.mpt_rec]: Unknown config key of mpt_rec",
+        ),
         ("[dataset_config.tiny.mpt_rec]\nenv_coef = 1.0", "Did you mean 'env_coe'?"),
         ("[dataset_config.tiny.mpt_rek]", "Did you mean 'mpt_rec'?"),
         ("[dataset_config.tinny.mpt_rec]", "Did you mean 'tiny'?"),
