@@ -251,6 +251,9 @@ def tune(suite_name: str | None, out: Path | None, **options: Any) -> int:
             finished=finished,
         )
     click.echo(describe_search(found))
+    if not complete and options["mode"] == "only-read":
+        click.echo("Records are missing, and --mode only-read makes none.", err=True)
+        return 1
     if not complete:
         click.echo("Interrupted. Start the same command again to go on where it stopped.", err=True)
         return INTERRUPTED

@@ -105,6 +105,8 @@ def test_further_trials_and_further_methods_join_what_is_there(mpt, tmp_path):
     before = records_of(tmp_path / "out")
     assert tune(mpt, tmp_path / "out", methods=("plain",), count=3).code == 0
     assert trials(tmp_path / "out", "plain")[:2] == first and before.items() <= records_of(tmp_path / "out").items()
+    missing = tune(mpt, tmp_path / "out", "--mode", "only-read", methods=("plain",))
+    assert missing.code == 1 and "Records are missing" in missing.text
     assert tune(mpt, tmp_path / "out", methods=("single_task",), count=1).code == 0
     assert len(trials(tmp_path / "out", "single_task")[0]["runs"].split()) == 3  # one model for each task
     assert set(tomllib.loads((tmp_path / "out/tuned.toml").read_text())["dataset_config"]["tiny"]) == {
