@@ -16,6 +16,7 @@ from benchmark import __version__
 from benchmark.errors import BenchmarkError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from benchmark.executor import Options as ExecutorOptions
     from benchmark.plan import Plan
     from benchmark.records import Record
     from benchmark.suite import Suite
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
 INTERRUPTED = 130
 CELL_WIDTH = 48
+SELECTION = (
+    click.option("--datasets", help="Comma-separated datasets instead of the suite's."),
+    click.option("--methods", help="Comma-separated methods instead of the suite's."),
+    click.option("--arms", help="Comma-separated arms instead of the suite's."),
+    click.option("--seeds", help="Seeds instead of the suite's: 0-4 or 0,2,5."),
+    click.option("--new-task", "new_tasks", help="Comma-separated new tasks instead of the dataset's default."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a config or budget value."
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, 1 on a GPU."),
+    click.option(
+        "--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records."
+    ),
+)
 
 
 class _RunByDefault(click.Group):
@@ -75,6 +91,13 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--suite", "suite_name", help="Suite whose result tree is meant.")(function)
 
 
+def _selection(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that narrow or change a suite, and say how it is run."""
+    for option in reversed(SELECTION):
+        function = option(function)
+    return function
+
+
 def _data_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data-dir",
@@ -98,15 +121,8 @@ def _files(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @cli.command()
 @_common
-@click.option("--datasets", help="Comma-separated datasets instead of the suite's.")
-@click.option("--methods", help="Comma-separated methods instead of the suite's.")
-@click.option("--arms", help="Comma-separated arms instead of the suite's.")
-@click.option("--seeds", help="Seeds instead of the suite's: 0-4 or 0,2,5.")
-@click.option("--new-task", "new_tasks", help="Comma-separated new tasks instead of the dataset's default.")
-@click.option("--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a config or budget value.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, 1 on a GPU.")
-@click.option("--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records.")
+@_selection
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="A file that 'tune' has written.")
 @click.option("--dry-run", is_flag=True, help="Show what would be run, references and skips; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: for machines.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
@@ -124,15 +140,18 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
         processes.context()
     from rich.console import Console
 
-    from benchmark.executor import Options, execute_plan
+    from benchmark.executor import execute_plan
     from benchmark.listing import remember_suite
     from benchmark.plan import make_plan
     from benchmark.progress import ProgressDisplay
+    from benchmark.suite import with_config_file
 
     console = Console(stderr=False, soft_wrap=False)
     methods = _load_files("method", options["method_files"])
     datasets = _load_files("dataset", options["dataset_files"])
     suite = _narrowed(suite_name or "paper", options, methods, datasets)
+    if config_file := options["config_file"] or suite.config_file:
+        suite = with_config_file(suite, Path(config_file))
     if options["dry_run"]:
         return _dry_run(suite, options)
     device = _checked_device(options["device"])
@@ -149,18 +168,8 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     )
     for skip in _unique_skips(plan):
         console.print(f"skip    {skip}", highlight=False, markup=False, soft_wrap=True)
-    execution = Options(
-        out=out,
-        mode=options["mode"],
-        jobs=1 if options["debug"] else jobs,
-        device=device,
-        data_dir=options["data_dir"],
-        command=shlex.join(["python", "run_all.py", *sys.argv[1:]]),
-        method_files=tuple(Path(file).resolve() for file in options["method_files"]),
-        dataset_files=tuple(Path(file).resolve() for file in options["dataset_files"]),
-        fail_fast=options["fail_fast"],
-        debug=options["debug"],
-    )
+    execution = _execution(out, 1 if options["debug"] else jobs, device, options)
+    execution.fail_fast, execution.debug = options["fail_fast"], options["debug"]
     with ProgressDisplay(console, len(plan.runs), jobs) as display:
         summary = execute_plan(
             plan, execution, display, warn=lambda text: click.echo(f"Warning: {text}", err=True), stale=_is_stale
@@ -186,6 +195,73 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     return summary.exit_code
 
 
+@cli.command()
+@_common
+@_selection
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Configs tried per method.")
+@click.option("--dry-run", is_flag=True, help="Show what would be searched and how many runs that takes.")
+@_data_option
+@_files
+def tune(suite_name: str | None, out: Path | None, **options: Any) -> int:
+    """Search good configs: the same number of trials for every method, on validation rows only.
+
+    Writes <out>/tuned.toml, which a suite can name. A trial trains on all tasks together (--arms: in other ways) with
+    one seed (--seeds: the mean of several). What was tried is kept, so the same command goes on after an interruption.
+    """
+    from benchmark import processes
+
+    if not (options["dry_run"] or options["mode"] == "only-read"):
+        processes.context()
+    from rich.console import Console
+
+    from benchmark.listing import describe_search, describe_studies
+    from benchmark.progress import ProgressDisplay
+    from benchmark.tuned import write_trials, write_tuned
+    from benchmark.tuning import Study, search, studies
+
+    console = Console(stderr=False, soft_wrap=False)
+    methods = _load_files("method", options["method_files"])
+    datasets = _load_files("dataset", options["dataset_files"])
+    suite = _tunable(_narrowed(suite_name or "paper", options, methods, datasets), options)
+    arms = suite.arms if options["arms"] else ()
+    found, _ = studies(suite, options["trials"], arms)  # every name and value is checked before anything is fetched
+    device = _checked_device(options["device"])
+    jobs = options["jobs"] or _default_jobs(suite, device)
+    if options["dry_run"]:
+        click.echo(describe_studies(found, options["data_dir"], jobs))
+        return 0
+    out = out or Path("results") / suite.name
+    unavailable = {} if options["mode"] == "only-read" else _prepare(suite, options["data_dir"], console)
+    found, skips = studies(suite, options["trials"], arms, unavailable)
+    for skip in skips:
+        console.print(f"skip    {skip.dataset}/{skip.method}: {skip.reason}", highlight=False, markup=False)
+
+    def finished(study: Study) -> None:
+        write_trials(out, study)
+        write_tuned(out, study)
+
+    planned = sum(options["trials"] * len(study.default_runs) for study in found)
+    with ProgressDisplay(console, planned, jobs) as display:
+        complete = search(
+            found,
+            _execution(out, jobs, device, options),
+            display,
+            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            stale=_is_stale,
+            finished=finished,
+        )
+    click.echo(describe_search(found))
+    if not complete and options["mode"] == "only-read":
+        click.echo("Records are missing, and --mode only-read makes none.", err=True)
+        return 1
+    if not complete:
+        click.echo("Interrupted. Start the same command again to go on where it stopped.", err=True)
+        return INTERRUPTED
+    if any(study.best for study in found):
+        click.echo(f"Wrote {out / 'tuned.toml'}. Next:\n  {_with_tuned(suite_name, out, options)}")
+    return 0 if all(study.best for study in found) else 1
+
+
 @cli.command("list")
 @click.argument("what", type=click.Choice(["methods", "datasets", "suites"]))
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -203,9 +279,18 @@ def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, 
         return
     from tabulate import tabulate
 
-    hidden = {"paper"} if what == "methods" else {"title", "licence"} if what == "datasets" else set()
+    hidden = {
+        "methods": {"trained_parameters", "joint_parameters"},
+        "datasets": {"title", "licence"},
+        "suites": set(),
+    }[what]
     shown = [{key: _cell(value) for key, value in row.items() if key not in hidden} for row in rows]
     click.echo(tabulate(shown, headers="keys"))
+    if what == "methods":
+        click.echo(
+            "trained: parameters that the frozen arm trains for a new task / those of the joint model of all tasks, "
+            "on inputs like Census-Income's."
+        )
     click.echo("--json shows everything.")
 
 
@@ -447,6 +532,47 @@ def _narrowed(name: str, options: dict[str, Any], methods: list[str], datasets: 
         if isinstance(variant.get("method"), str):
             config_classes[variant["method"]] = METHODS.get(variant["method"]).Config
     return apply_settings(suite, options["settings"], config_classes)
+
+
+def _tunable(suite: Suite, options: dict[str, Any]) -> Suite:
+    """The suite as tuning takes it: one seed unless asked for more, and the single-task reference among the methods,
+    since gains over a reference that had no trials would be no gains."""
+    from benchmark.plan import REFERENCE_METHOD
+
+    changes: dict[str, Any] = {}
+    if not options["seeds"]:
+        changes["seeds"] = suite.seeds[:1]
+    if not options["methods"]:
+        changes["methods"] = tuple(dict.fromkeys([REFERENCE_METHOD, *suite.methods]))
+    elif not suite.methods:
+        raise UsageError("--methods: variants are not tuned; they take the values of their method. Name the method.")
+    return suite.model_copy(update=changes)
+
+
+def _with_tuned(suite_name: str | None, out: Path, options: dict[str, Any]) -> str:
+    """The command that runs the tuned suite."""
+    words = ["python", "run_all.py", "--suite", suite_name or "paper", "--config", str(out / "tuned.toml")]
+    for name in ("datasets", "methods", "new_tasks"):
+        if options[name]:
+            words += [f"--{name.replace('new_tasks', 'new-task')}", options[name]]
+    for name, option in (("settings", "--set"), ("method_files", "--method-file"), ("dataset_files", "--dataset-file")):
+        words += [word for value in options[name] for word in (option, str(value))]
+    return shlex.join([*words, "--out", f"{out}-tuned"])
+
+
+def _execution(out: Path, jobs: int, device: str, options: dict[str, Any]) -> ExecutorOptions:
+    from benchmark.executor import Options
+
+    return Options(
+        out=out,
+        mode=options["mode"],
+        jobs=jobs,
+        device=device,
+        data_dir=options["data_dir"],
+        command=shlex.join(["python", "run_all.py", *sys.argv[1:]]),
+        method_files=tuple(Path(file).resolve() for file in options["method_files"]),
+        dataset_files=tuple(Path(file).resolve() for file in options["dataset_files"]),
+    )
 
 
 def _checked_device(device: str) -> str:

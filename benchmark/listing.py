@@ -7,7 +7,7 @@ import functools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from methods import METHODS, declared
 if TYPE_CHECKING:
     from benchmark.plan import Plan
     from benchmark.suite import Suite
+    from benchmark.tuning import Study
 
 SUITE_FILE = "suite.json"
 
@@ -34,13 +35,29 @@ def _year(paper: str) -> int:
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """Name, title, paper and arms of every method; those of files named by the user come last."""
-    infos = {info.name: info for info in declared()}
-    loaded = [METHODS.get(name).info for name in METHODS.loaded() if name not in infos]
-    return [
-        {"name": info.name, "title": info.title, "paper": info.paper, "arms": list(info.arms)}
-        for info in [*infos.values(), *loaded]
-    ]
+    """Name, title, paper, arms and size (see `benchmark.sizes`) of every method; those of files named by the user come
+    last."""
+    from benchmark.sizes import Size, sizes
+
+    own = {info.name: info for info in declared()}
+    infos = [*own.values(), *(METHODS.get(name).info for name in METHODS.loaded() if name not in own)]
+    counted = sizes(infos)
+    rows = []
+    for info in infos:
+        size = counted.get(info.name, "-")
+        known = isinstance(size, Size)
+        rows.append(
+            {
+                "name": info.name,
+                "title": info.title,
+                "paper": info.paper,
+                "arms": list(info.arms),
+                "trained": f"{size.trained:,} / {size.joint:,} = {size.share * 100:.1f} %" if known else size,
+                "trained_parameters": size.trained if known else None,
+                "joint_parameters": size.joint if known else None,
+            }
+        )
+    return rows
 
 
 def list_datasets(data_dir: Path | None) -> list[dict[str, Any]]:
@@ -121,6 +138,59 @@ def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jo
         "total": f"{len(runs)} runs, {references} of them references that the tables need, {len(plan.skips)} skips. "
         + cost,
     }
+
+
+def describe_studies(found: Sequence[Study], data_dir: Path | None, jobs: int) -> str:
+    """What a search would do: its spaces, its runs and roughly its time."""
+    from tabulate import tabulate
+
+    from benchmark.estimate import estimate
+    from benchmark.progress import duration
+
+    rows = [
+        {
+            "dataset": study.dataset,
+            "method": study.method,
+            "arms": ", ".join(study.arms),
+            "runs": study.budgeted * len(study.default_runs),
+            "searched": ", ".join(study.space.dimensions),
+        }
+        for study in found
+    ]
+    total = f"{sum(row['runs'] for row in rows)} runs for {sum(study.budgeted for study in found)} trials."
+    known = [(study, estimate(run, data_dir)) for study in found for run in study.default_runs]
+    if known and all(cost is not None for _, cost in known):
+        seconds = sum(study.budgeted * cost.seconds for study, cost in known if cost is not None)
+        total += f" Roughly {duration(seconds / jobs)} with {jobs} at once."
+    return f"{tabulate(rows, headers='keys')}\n{total}"
+
+
+def describe_search(found: Sequence[Study]) -> str:
+    """What a search found, one line for each study."""
+    from tabulate import tabulate
+
+    def score(value: float | None) -> str:
+        return "-" if value is None else f"{value:.5f}"
+
+    rows = [
+        {
+            "dataset": study.dataset,
+            "method": study.method,
+            "trials": f"{len(study.trials)} of {study.budgeted}",
+            "failed": study.failed,
+            "default": score(study.trials[0].score if study.trials else None),
+            "best": score(study.best.score if study.best else None),
+            "best values": _changes(study),
+        }
+        for study in found
+    ]
+    return f"Mean validation AUC of the kept epochs:\n{tabulate(rows, headers='keys', disable_numparse=True)}"
+
+
+def _changes(study: Study) -> str:
+    if study.best is None:
+        return study.trials[0].reason or "" if study.trials else ""
+    return ", ".join(f"{name}={value}" for name, value in study.best.values.items()) or "the default"
 
 
 def staleness(record: Record) -> str | None:

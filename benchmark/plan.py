@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +80,7 @@ def make_plan(suite: Suite, unavailable: dict[str, str] | None = None) -> Plan:
             raise unknown_name("arm", arm, ARMS)
         if arm in (STAGE0, SCRATCH):
             raise UsageError(f"'{arm}' is no arm to ask for: its runs are added to every plan by themselves.")
+    _check_dataset_config(suite)
     plan = Plan(suite)
     for name in suite.datasets:
         dataset = _dataset(name)
@@ -167,6 +168,24 @@ def _entries(suite: Suite, dataset: str) -> list[_Entry]:
 
 
 def _config(suite: Suite, method: str, dataset: str, extra: dict[str, object] | None = None) -> dict[str, object]:
+    """From the weakest to the strongest: defaults, the method's preset on the dataset, the suite's values on the
+    dataset (a config file's, say), the suite's and the command line's for the method, the variant's."""
     model = METHODS.get(method)
-    preset = model.info.presets.get(dataset.partition("@")[0], {})
-    return resolve_config(model.Config, method, preset, suite.config.get(method, {}), extra or {})
+    layers = suite.config_on(dataset, method), suite.config.get(method, {}), extra or {}
+    return resolve_config(model.Config, method, _preset(method, dataset), *layers)
+
+
+def _preset(method: str, dataset: str) -> Mapping[str, object]:
+    return METHODS.get(method).info.presets.get(dataset.partition("@")[0], {})
+
+
+def _check_dataset_config(suite: Suite) -> None:
+    """Every name and value of ``dataset_config``, used or not: a table under a misspelt name would change nothing."""
+    for dataset, table in suite.dataset_config.items():
+        for method, values in table.items():
+            try:
+                _dataset(dataset)
+                resolve_config(METHODS.get(method).Config, method, _preset(method, dataset), values)
+            except UsageError as error:
+                place = f"{suite.config_file or f'suite {suite.name}'}: [dataset_config.{dataset}.{method}]"
+                raise UsageError(f"{place}: {error}") from error

@@ -1,7 +1,8 @@
 """One run from rows to scores: build or continue a model, train it, predict the test rows, score them in the vault.
 
 The order of things is the protocol: test inputs are read after training has ended, in a fixed shuffled order; test
-labels are read by the `Vault` alone, after the predictions are made.
+labels are read by the `Vault` alone, after the predictions are made. A key that is scored on validation rows only has
+no test rows at all: nothing of them is opened.
 """
 
 from __future__ import annotations
@@ -128,10 +129,10 @@ def execute(
             f"{key.method} has a training step of its own, so balancing={options.balancing!r} is no option"
         )
     _check_outputs(model, valid_rows)
-    test_order = numpy_stream("test order", data.name).permutation(len(data.split("test", schema)))
-    test = _TestRows(data, schema, test_order, device)
+    on_test = key.scored == "test"
+    held_out = _HeldOutRows(data, "test" if on_test else "valid", schema, device)
     invariants: dict[str, bool] = {}
-    before = test.predict(model, key.old_tasks) if arm.frozen else None
+    before = held_out.predict(model, key.old_tasks) if arm.frozen else None
 
     loss = model.loss
     if arm.continual:
@@ -193,9 +194,9 @@ def execute(
     )
     clock.add(train=result.train_seconds + prepare_seconds, validate=result.validate_seconds)
 
-    known = [task.name for task in model.tasks]
+    known = [task.name for task in model.tasks] if on_test else list(before or ())
     with clock("predict"):
-        predictions = test.predict(model, known)
+        predictions = held_out.predict(model, known)
     if before is not None:
         unchanged = all(np.array_equal(before[name], predictions[name], equal_nan=True) for name in before)
         still = all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
@@ -203,8 +204,10 @@ def execute(
         if not all(invariants.values()):
             broken = ", ".join(name for name, holds in invariants.items() if not holds)
             raise InvariantBroken(f"the frozen arm broke: {broken}")
-    vault = Vault(data, test_order)
-    scored = {name: vault.score(data.tasks[name], predictions[name]) for name in known}
+    if not on_test:
+        predictions = {}
+    vault = Vault(data, held_out.order)
+    scored = {name: vault.score(data.tasks[name], predictions[name]) for name in predictions}
     return Outcome(
         scores={name: scores for name, (scores, _) in scored.items()},
         curve=result.curve,
@@ -218,7 +221,7 @@ def execute(
         warnings=warnings,
         predictions=predictions,
         labels={name: labels for name, (_, labels) in scored.items()},
-        inspected=test.inspect(model),
+        inspected=held_out.inspect(model) if on_test else {},
         weights=model.state_dict(),
     )
 
@@ -396,32 +399,36 @@ def _collect(
     return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
 
 
-class _TestRows:
-    """Test inputs in the fixed shuffled order; read when first predicted, never with labels."""
+class _HeldOutRows:
+    """Inputs of the rows that are predicted in the end, test rows unless the run may not see them, in the fixed
+    shuffled order; read when first predicted, never with labels."""
 
-    def __init__(self, data: EncodedDataset, schema: Schema, order: NDArray[np.int64], device: torch.device) -> None:
-        self._split, self._order, self._device = data.split("test", schema), order, device
+    def __init__(self, data: EncodedDataset, which: str, schema: Schema, device: torch.device) -> None:
+        self._split, self._device = data.split(which, schema), device
+        self.order = numpy_stream("test order", data.name).permutation(len(self._split))
 
     def predict(self, model: MultiTaskModel, tasks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Test logits [N] by task."""
+        """Logits [N] by task."""
+        if not tasks:
+            return {}
         model.eval()
         parts: dict[str, list[Tensor]] = {name: [] for name in tasks}
         with torch.inference_mode():
-            for start in range(0, len(self._order), PREDICT_ROWS):
+            for start in range(0, len(self.order), PREDICT_ROWS):
                 outputs = model(self._batch(start, PREDICT_ROWS))
                 for name in tasks:
                     parts[name].append(outputs[name])
         return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
 
     def inspect(self, model: MultiTaskModel) -> dict[str, dict[str, NDArray]]:
-        """What the model shows of its inside, on the first test rows."""
+        """What the model shows of its inside, on the first rows."""
         model.eval()
         with torch.inference_mode():
             found = model.inspect(self._batch(0, INSPECTED_ROWS))
         return {file: {name: part.cpu().numpy() for name, part in arrays.items()} for file, arrays in found.items()}
 
     def _batch(self, start: int, size: int) -> Batch:
-        at = self._order[start : start + size]
+        at = self.order[start : start + size]
         return Batch(
             torch.from_numpy(self._split.categorical(at)).to(self._device),
             torch.from_numpy(self._split.numeric(at)).to(self._device),

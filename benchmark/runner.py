@@ -245,7 +245,8 @@ def _write_files(job: Job, outcome: Outcome) -> None:
     write_atomically(job.directory / "curve.csv", "\n".join(lines) + "\n")
     arrays = {f"logits_{task}": logits for task, logits in outcome.predictions.items()}
     arrays |= {f"labels_{task}": labels for task, labels in outcome.labels.items()}
-    _write_arrays(job.directory / "predictions.npz", arrays)
+    if arrays:
+        _write_arrays(job.directory / "predictions.npz", arrays)
     for name, shown in outcome.inspected.items():
         if name == "attention":
             shown = {"weights": np.stack(list(shown.values()), axis=1), "tasks": np.array(list(shown))}

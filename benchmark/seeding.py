@@ -12,6 +12,7 @@ init                   ``init, dataset, method, seed[, module]``   initial weigh
 environment            ``environment, dataset, method, seed``      what else a method draws (e.g. environment ids)
 dropout                ``dropout, dataset, method, seed``          dropout masks
 bootstrap              ``bootstrap, table``                        resampling inside a table
+tune                   ``tune, dataset, method``                   configs that tuning tries
 =====================  ==========================================  =================================================
 """
 

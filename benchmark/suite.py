@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,9 @@ BUDGET_KEYS = ("batch_size", "learning_rate", "epochs", "patience", "new_task_ep
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Table = TypeVar("Table", bound=_Table)
 
 
 class BudgetTable(_Table):
@@ -51,9 +54,12 @@ class Suite(_Table):
     ``methods`` may be ["all"]: every registered method.
 
     ``budget`` and ``config`` (TOML ``[config.METHOD]``) hold for all datasets; ``dataset_budget``
-    (``[dataset_budget.NAME]``) replaces single values on one dataset. ``variants`` are further entries of a method
-    with other config values: ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options
-    of arms: ``[arm_config.lora] rank = 4``.
+    (``[dataset_budget.NAME]``) replaces single values on one dataset. ``dataset_config``
+    (``[dataset_config.NAME.METHOD]``) are a method's values on one dataset, over its presets and below ``config``;
+    ``config_file`` names a file with such tables, as tuning writes it, by its path from the suite file. ``variants``
+    are further entries of a method with other config values:
+    ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options of
+    arms: ``[arm_config.lora] rank = 4``.
     """
 
     name: str
@@ -67,6 +73,8 @@ class Suite(_Table):
     budget: BudgetTable = BudgetTable()
     dataset_budget: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    config_file: str | None = None
+    dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     arm_config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     limits: Limits = Limits()
@@ -78,6 +86,17 @@ class Suite(_Table):
         changes = {**self.dataset_budget.get(base, {}), **self.dataset_budget.get(dataset, {})}
         return BudgetTable(**{**self.budget.model_dump(), **changes}).model_dump(exclude_none=True)
 
+    def config_on(self, dataset: str, method: str) -> Mapping[str, Any]:
+        """What ``dataset_config`` says of a method; a profile's own table replaces that of its dataset."""
+        tables = (self.dataset_config.get(name, {}) for name in (dataset, dataset.partition("@")[0]))
+        return next((table[method] for table in tables if method in table), {})
+
+
+class _ConfigFile(_Table):
+    """The content of a ``config_file``."""
+
+    dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
+
 
 def suite_names() -> list[str]:
     """Names of the suites that come with the program."""
@@ -85,23 +104,43 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name, or from a ``.toml`` file by path. Raises UsageError naming file, line or field."""
+    """A suite by name, or from a ``.toml`` file by path. Raises UsageError naming file, line or field.
+
+    Its ``config_file`` becomes a path from here and is not read: `with_config_file` does that.
+    """
     path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
             raise UsageError(f"No suite file at {path}.")
         raise unknown_name("suite", name, suite_names(), "'python run_all.py list suites' shows all.")
+    suite = _read(path, Suite, name=path.stem)
+    if suite.config_file is None:
+        return suite
+    if suite.dataset_config:
+        raise UsageError(f"{path}: has both config_file and [dataset_config] tables; keep one of them.")
+    return suite.model_copy(update={"config_file": str(path.parent / suite.config_file)})
+
+
+def with_config_file(suite: Suite, path: Path) -> Suite:
+    """The suite with the ``[dataset_config.NAME.METHOD]`` tables of a file. Raises UsageError naming file and field."""
+    if not path.is_file():
+        raise UsageError(f"No config file at {path}. 'python run_all.py tune' writes one: <out>/tuned.toml.")
+    tables = _read(path, _ConfigFile).dataset_config
+    return suite.model_copy(update={"config_file": str(path), "dataset_config": tables})
+
+
+def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     try:
-        return Suite(**{"name": path.stem, **content})
+        return kind(**{**defaults, **content})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UsageError(f"{path}: {unknown_name('key', place, Suite.model_fields)}") from error
+            raise UsageError(f"{path}: {unknown_name('key', place, kind.model_fields)}") from error
         raise UsageError(f"{path}: '{place}': {first['msg']}") from error
 
 

@@ -21,11 +21,14 @@ from datasets_registry.schema import Schema, Task
 from methods import METHODS, MethodInfo, first_line
 
 __all__ = [
+    "Among",
     "Batch",
+    "Between",
     "MultiTaskModel",
     "Progress",
     "Rows",
     "Schema",
+    "Search",
     "Task",
     "Training",
     "mean_loss",
@@ -97,6 +100,42 @@ class Training(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Between:
+    """Values of a config field that `run_all.py tune` may try: from ``low`` to ``high``, whole numbers if both are.
+
+    ``log`` spreads the trials evenly over orders of magnitude; ``step`` leaves only low, low + step, and so on.
+    Raises UsageError for a range that is empty or cannot be logarithmic.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UsageError(f"{self}: low must be below high.")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise UsageError(f"{self}: a logarithmic range lies above 0 and has no step.")
+        if self.step is not None and not self.step > 0:
+            raise UsageError(f"{self}: step must be above 0.")
+
+
+@dataclass(frozen=True)
+class Among:
+    """Values of a config field that `run_all.py tune` may try, one by one. The default always joins them."""
+
+    choices: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise UsageError(f"{self}: needs at least one choice.")
+
+
+Search = Between | Among
+
+
 class MultiTaskModel(nn.Module):
     """Base class of all methods.
 
@@ -111,6 +150,8 @@ class MultiTaskModel(nn.Module):
 
     info: ClassVar[MethodInfo]
     Config: ClassVar[type]
+    search_space: ClassVar[Mapping[str, Search]] = {}
+    """What tuning tries beside, or instead of, the common ranges of `benchmark.search`, by Config field."""
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Any = None) -> None:
         """``self.tasks`` is sorted by name: a method that counts on positions (a row per task, say) goes by it, so

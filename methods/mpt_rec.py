@@ -5,13 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import UsageError
-from methods.base import Batch, MultiTaskModel, Progress, Rows, Schema, Task, mean_loss, register_method, row_losses
+from methods.base import (
+    Batch,
+    Between,
+    MultiTaskModel,
+    Progress,
+    Rows,
+    Schema,
+    Search,
+    Task,
+    mean_loss,
+    register_method,
+    row_losses,
+)
 from methods.layers import MLP, Discriminator, FeatureEmbedding, Gate, TaskEmbedding, Tower, mix, reverse_gradient
 
 CLUSTERING_ROWS = 4096
@@ -95,6 +108,12 @@ class MPTRec(MultiTaskModel):
             for name, values in allowed.items():
                 if getattr(self, name) not in values:
                     raise UsageError(f"mpt_rec.{name} must be one of {', '.join(values)}, not {getattr(self, name)!r}")
+
+    # the grid of the released search, without 0, which switches a part off and is an ablation
+    search_space: ClassVar[Mapping[str, Search]] = {
+        "gen_coe": Between(0.1, 1.0, step=0.1),
+        "env_coe": Between(0.1, 1.0, step=0.1),
+    }
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Config) -> None:
         super().__init__(schema, tasks, config)

@@ -284,10 +284,12 @@ class Group:
 
 
 def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:
-    """Groups in a fixed order."""
+    """Groups in a fixed order. Trials of a search, which never saw test rows, belong to no table."""
     groups = defaultdict(list)
     for record in records:
         key = record.key
+        if key.scored != "test":
+            continue
         groups[
             key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
         ].append(record)

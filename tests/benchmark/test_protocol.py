@@ -66,6 +66,18 @@ def test_noise_in_test_labels_changes_scores_and_nothing_else(stage0):
     assert weights_fingerprint(arm[0].weights) == weights_fingerprint(arm[1].weights)
 
 
+def test_a_run_that_may_not_see_test_rows_trains_the_same_model_without_them(stage0):
+    data = FakeData()
+    del data._inputs["test"]
+    data._labels = {place: labels for place, labels in data._labels.items() if place[0] != "test"}
+    blind = execute(key().model_copy(update={"scored": "validation"}), data, CPU)
+    assert weights_fingerprint(blind.weights) == weights_fingerprint(stage0[0].weights)
+    assert blind.selection == stage0[0].selection
+    assert blind.scores == blind.predictions == blind.labels == blind.inspected == {}
+    frozen = execute(key("frozen").model_copy(update={"scored": "validation"}), data, CPU, stage0=stage0[1])
+    assert frozen.invariants["old_tasks_unchanged"] and not frozen.scores
+
+
 def test_the_same_key_gives_the_same_bits_whatever_was_drawn_before(stage0):
     torch.rand(17)
     np.random.default_rng().random()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
+from benchmark.records import read_records, run_directory, run_id, write_record
 from tests.report.conftest import TITLES
 
 
@@ -53,6 +54,14 @@ def test_numbers_are_those_worked_out_by_hand(built: Path) -> None:
     scores = [0.940 + 0.001 * s + 0.0005 * (s - 1) - 0.081 for s in range(3)]
     assert float(frozen["score"]) == pytest.approx(sum(scores) / 3)
     assert float(frozen["gain"]) == pytest.approx(sum(x - 0.860 - 0.0001 * s for s, x in enumerate(scores)) / 3)
+
+
+def test_trials_of_a_search_leave_every_table_as_it_is(out: Path) -> None:
+    for record in read_records(out)[0]:
+        key = record.key.model_copy(update={"scored": "validation", "config": {"width": 5}})
+        trial = record.model_copy(update={"key": key, "run_id": run_id(key), "scores": {}})
+        write_record(run_directory(out, key), trial)
+    assert report.check(out, TITLES) == []
 
 
 def test_building_twice_gives_the_same_bytes(out: Path) -> None:
