@@ -27,6 +27,7 @@ SCHEMA = Schema(
 )
 TASKS = [Task("income"), Task("marital")]
 METHODS_MEASURED = ("shared_bottom", "mmoe", "ple", "mpt_rec")
+FUNNELS = ("esmm", "aitm")
 ROWS = 20_480  # 80 batches of 256, 5 of 4096
 DEVICE = torch.device("cpu")
 
@@ -57,7 +58,10 @@ def threads():
 
 
 def fresh(method, tasks=TASKS):
-    model, _ = build_model(method, METHODS.get(method).Config().__dict__, SCHEMA, tasks, ("bench", method, 0))
+    config = dict(vars(METHODS.get(method).Config()))
+    if method in FUNNELS:
+        config["funnel"] = ("income", "marital")
+    model, _ = build_model(method, config, SCHEMA, tasks, ("bench", method, 0))
     return model
 
 
@@ -69,6 +73,7 @@ def trainer_epoch(model, rows, batch_size, forward=None, epochs=1, trained=None)
         lambda: {"income": {"auc": None}},
         Budget(batch_size, 1e-3, epochs, epochs),
         forward=forward or model,
+        loss=model.loss,
         trained=trained or list(model.parameters()),
         training_mode=model.train,
         order=("bench", 0),
@@ -85,7 +90,7 @@ def prepared(method, rows):
 
 
 @pytest.mark.parametrize("batch_size", [256, 4096])
-@pytest.mark.parametrize("method", METHODS_MEASURED)
+@pytest.mark.parametrize("method", [*METHODS_MEASURED, *FUNNELS])
 def test_trainer_beside_hand_loop_dataloader_and_peers(side_by_side, method, batch_size):
     arrays = Arrays()
     rows = DataRows(arrays, arrays.labels, DEVICE)
@@ -99,7 +104,8 @@ def test_trainer_beside_hand_loop_dataloader_and_peers(side_by_side, method, bat
     }
     if method != "mpt_rec":  # no peer has it
         for name, build in peers.available().items():
-            alternatives[name] = build(method, arrays, batch_size, VOCABULARIES, 11)
+            if (epoch := build(method, arrays, batch_size, VOCABULARIES, 11)) is not None:
+                alternatives[name] = epoch
     side_by_side(alternatives, rounds=3, title=f"{method}, batch {batch_size}, {ROWS:,} rows")
 
 
