@@ -2,7 +2,7 @@
 
 Rows are gathered in blocks of many batches, so a batch costs a few views and no Python per row, whether the rows lie
 in memory, on a GPU or in a memory-mapped file. A mapped file is as fast as memory once the system holds it, belongs to
-no process (runs side by side share it) and is given back when memory is short; so on a CPU only small arrays are copied.
+no process (runs side by side share it) and is given back when memory is short; a CPU copies only small arrays.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from benchmark.trainer import Budget, train
 from datasets_registry import prepare
 from datasets_registry.synthetic import synthetic
 from methods import METHODS
+import contextlib
 
 BATCH_SIZE = 2000
 STEPS = 300
@@ -70,7 +71,7 @@ def measure(data, in_memory_bytes):
 
     labels = {name: data.labels("train", name) for name in TASKS}
     rows = DataRows(data.split("train", schema), labels, DEVICE, in_memory_bytes)
-    try:
+    with contextlib.suppress(Enough):
         train(
             model,
             rows,
@@ -83,8 +84,6 @@ def measure(data, in_memory_bytes):
             noise=("data", 1),
             device=DEVICE,
         )
-    except Enough:
-        pass
     done.set()
     speed = BATCH_SIZE * (STEPS - WARM_UP) / (steps[STEPS] - steps[WARM_UP])
     return {"first_step_seconds": steps[0] - opened, "rows_per_second": speed, "own_bytes": peak[0]}
