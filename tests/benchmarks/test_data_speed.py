@@ -6,6 +6,7 @@ MPTBENCH_BENCH_ROWS chooses the number of generated rows (2 million; 52,900,000 
 needs some 15 GB of disk for a while).
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -21,7 +22,6 @@ from benchmark.trainer import Budget, train
 from datasets_registry import prepare
 from datasets_registry.synthetic import synthetic
 from methods import METHODS
-import contextlib
 
 BATCH_SIZE = 2000
 STEPS = 300
