@@ -115,3 +115,23 @@ def test_prepared_layout_is_recognised(shared, tmp_path):
     assert data.meta["rows"] == {"train": 46, "valid": 46, "test": 47}  # without purchases that lack a click
     assert [int(data.labels(w, "click").sum()) for w in ("train", "test")] == [3, 3]
     assert validate("ali_ccp", data_dir=tmp_path) == []
+
+
+def test_digits_are_read_eight_at_a_time():
+    from datasets_registry.ali_ccp_raw import _Bad, _decimal, _hexadecimal
+
+    texts = ["0", "7", "10", "99999999", "12345678", "123456789", "2147483647", "0000000042"]
+    line = "padding:" + ":".join(texts) + ":"
+    text = np.frombuffer(line.encode(), np.uint8)
+    end = np.flatnonzero(text == ord(":"))[1:]
+    start = end - [len(number) for number in texts]
+    assert _decimal(text, start, end).tolist() == [int(number) for number in texts]
+    for wrong in ("12a4567", "1234567/", "12345678:", ":2345678", "x123456789", "2147483648", "\xff1", "12345678901"):
+        line = "padding:" + wrong + ":"
+        text = np.frombuffer(line.encode("latin-1"), np.uint8)
+        with pytest.raises(_Bad):
+            _decimal(text, np.array([8]), np.array([8 + len(wrong)]))
+    keys = ["bacff91692951881", "0", "F", "00000000000000ab", "ffffffffffffffff"]
+    text = np.frombuffer(",".join([*keys, ""]).encode(), np.uint8)
+    end = np.flatnonzero(text == ord(","))
+    assert _hexadecimal(text, end - [len(key) for key in keys], end).tolist() == [int(key, 16) for key in keys]
