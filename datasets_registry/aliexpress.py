@@ -34,17 +34,23 @@ class AliExpress(Dataset):
     """train.csv and test.csv of one country."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        for _, chunks in self.read_parts(files, chunk_rows):
+            yield from chunks
+
+    def read_parts(self, files: Mapping[str, Path], chunk_rows: int) -> list[tuple[int, Iterator[Chunk]]]:
+        return [(part, self._read_file(files[key], part, chunk_rows)) for part, key in ((0, "train"), (2, "test"))]
+
+    def _read_file(self, path: Path, part: int, chunk_rows: int) -> Iterator[Chunk]:
         from datasets_registry import delimited
         from datasets_registry.vocabulary import to_numpy
 
-        for part, key in ((0, "train"), (2, "test")):
-            for batch in delimited.read(files[key], layout(), chunk_rows, row_bytes=600):
-                yield Chunk(
-                    features={feature.name: batch[feature.name] for feature in self.features},
-                    labels={task: delimited.indicator(batch[task]) for task in LABELS},
-                    part=part,
-                    keys={"group": to_numpy(batch["search_id"])},
-                )
+        for batch in delimited.read(path, layout(), chunk_rows, row_bytes=600):
+            yield Chunk(
+                features={feature.name: batch[feature.name] for feature in self.features},
+                labels={task: delimited.indicator(batch[task]) for task in LABELS},
+                part=part,
+                keys={"group": to_numpy(batch["search_id"])},
+            )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
         from datasets_registry import delimited

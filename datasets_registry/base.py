@@ -139,6 +139,13 @@ class Dataset:
         """
         raise NotImplementedError
 
+    def read_parts(self, files: Mapping[str, Path], chunk_rows: int) -> list[tuple[int, Iterator[Chunk]]] | None:
+        """What `read` yields, one lazy iterator per official part, in order, so that a row prefix can stop early.
+
+        None if the rows come only as a whole.
+        """
+        return None
+
     def configuration(self) -> str:
         """Text of what else, beside features, tasks and split, changes what `read` yields; part of the cache key."""
         return ""

@@ -52,7 +52,7 @@ def encode(
     _sweep(target.parent)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".encode-{socket.gethostname()}-{os.getpid()}-"))
     try:
-        rows = dataset.read(files, chunk_rows)
+        rows = _prefix(dataset, profile, files, chunk_rows) or dataset.read(files, chunk_rows)
         stage, keys = _stage(dataset, rows, scratch / "stage.arrow", report)
         split = splits.assign(dataset.split, dataset.split_stream, keys)
         split = splits.keep(profile, dataset.split_stream, split, keys)
@@ -65,7 +65,7 @@ def encode(
         (scratch / "stage.arrow").unlink()
         meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
         meta |= checks.check(dataset, scratch, meta)
-        if dataset.complete_rows and len(split) != dataset.complete_rows:
+        if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
             share = f"{len(split):,} of {dataset.complete_rows:,} rows"
             meta["warnings"].append(f"incomplete raw files: {share} of the official data were there.")
         text = json.dumps(meta, indent=1, ensure_ascii=False)
@@ -89,6 +89,34 @@ def _sweep(directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         except (ValueError, PermissionError):
             pass  # not ours to judge
+
+
+def _prefix(
+    dataset: Dataset, profile: Profile, files: dict[str, Path], chunk_rows: int
+) -> Iterator[Chunk] | None:  # fmt: skip
+    """The beginnings of the official parts that a ``first`` profile needs; None if it takes the whole files to tell."""
+    parts = dataset.read_parts(files, chunk_rows) if splits.by_prefix(dataset.split, profile) else None
+    if parts is None or profile.first is None:
+        return None
+    limits = splits.prefix_rows(dataset.split, dataset.split_stream, profile.first, [part for part, _ in parts])
+    return (chunk for (_, chunks), limit in zip(parts, limits, strict=True) for chunk in _head(chunks, limit))
+
+
+def _head(chunks: Iterator[Chunk], rows: int) -> Iterator[Chunk]:
+    """The first ``rows`` rows; what comes after them is not read."""
+    for chunk in chunks:
+        n = len(next(iter(chunk.features.values())))
+        if n >= rows:
+            yield Chunk(
+                {name: column[:rows] for name, column in chunk.features.items()},
+                {name: values[:rows] for name, values in chunk.labels.items()},
+                chunk.part,
+                {name: values[:rows] for name, values in chunk.keys.items()},
+                {name: values[:rows] for name, values in chunk.truth.items()},
+            )
+            return
+        rows -= n
+        yield chunk
 
 
 def _stage(

@@ -68,7 +68,9 @@ def _prepare(
     chunk_rows: int,
     fetch: bool,
 ) -> EncodedDataset:
-    files, sources = _files(dataset, data, cache, report, fetch)
+    from datasets_registry.splits import by_prefix
+
+    files, sources = _files(dataset, data, cache, report, fetch, prefix=by_prefix(dataset.split, profile))
     target = _directory(dataset, profile, sources, cache)
     if not (target / "meta.json").is_file():
         from datasets_registry.encode import encode
@@ -201,9 +203,18 @@ def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
 
 
 def _files(
-    dataset: Dataset, data: Path | None, cache: Path, report: Report | None, fetch: bool, need: bool = False
+    dataset: Dataset,
+    data: Path | None,
+    cache: Path,
+    report: Report | None,
+    fetch: bool,
+    need: bool = False,
+    prefix: bool = False,
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Raw files by key and their content's sha256; where all sums are published, files only if they ``need`` be."""
+    """Raw files by key and their content's sha256; where all sums are published, files only if they ``need`` be.
+
+    For a row ``prefix`` the files are told apart without reading them to their end.
+    """
     own = dataset.local_files()
     if own is not None:
         from datasets_registry import sources
@@ -221,6 +232,8 @@ def _files(
 
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
+    if prefix:
+        return files, {key: sources.identity(path) for key, path in sorted(files.items())}
     return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}
 
 

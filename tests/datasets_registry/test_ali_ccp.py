@@ -107,6 +107,74 @@ def test_lost_common_features_are_named(raw, tmp_path):
         prepare("ali_ccp", data_dir=tmp_path)
 
 
+class Counting:
+    """A file's bytes as they are asked for."""
+
+    def __init__(self, file):
+        self.file, self.bytes = file, 0
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def read(self, size=-1):
+        block = self.file.read(size)
+        self.bytes += len(block)
+        return block
+
+
+@pytest.mark.parametrize("layout", ["raw", "prepared"])
+def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
+    """What comes after the prefix may be anything: it is not looked at, and the arrays are the whole files'."""
+    import contextlib
+
+    from datasets_registry import ali_ccp_raw, delimited
+    from datasets_registry.archives import open_plain
+
+    rng = np.random.default_rng(0)
+    for path in raw.iterdir():
+        content = path.read_bytes()
+        if layout == "raw":
+            (tmp_path / path.name).write_bytes(content)
+        elif "skeleton" in path.name:
+            rows = rng.integers(0, 50, (3000, len(FIELDS)))
+            text = "".join(f"{int(row[0] == 0)},0,{','.join(map(str, row))}\n" for row in rows.tolist())
+            for end in ("train", "dev") if "train" in path.name else ("test",):
+                (tmp_path / f"ctr_cvr.{end}").write_text(text)
+    whole = prepare("ali_ccp@first300", data_dir=tmp_path, chunk_rows=20)
+    opened = {}
+
+    @contextlib.contextmanager
+    def counted(path):
+        with open_plain(path) as plain:
+            opened[path.name] = Counting(plain)
+            yield opened[path.name]
+
+    for module in (ali_ccp_raw, delimited):
+        monkeypatch.setattr(module, "open_plain", counted)
+    garbage = b"\xff not,a row\n" * 400_000
+    for path in tmp_path.iterdir():
+        if path.is_file() and "common" not in path.name:
+            with open(path, "ab") as file:
+                file.write(garbage)
+    cut = prepare("ali_ccp@first300", data_dir=tmp_path, chunk_rows=20)
+    assert cut.fingerprint == whole.fingerprint and cut.directory != whole.directory
+    assert cut.meta["rows"] == {"train": 300, "valid": 30, "test": 300} and cut.meta["rows_read"] < 1000
+    large = [name for name in opened if "common" not in name]
+    assert len(large) >= 2 and all(opened[name].bytes < 1 << 20 for name in large)
+    monkeypatch.undo()
+    with pytest.raises(DataError):
+        prepare("ali_ccp", data_dir=tmp_path, cache_dir=tmp_path / "other", chunk_rows=20)
+
+
+def test_row_prefix_keeps_the_rows_that_the_whole_file_would(raw):
+    """@first is a prefix of the very split that the whole data has."""
+    whole, first = prepare("ali_ccp", data_dir=raw), prepare("ali_ccp@first500", data_dir=raw)
+    for which, n in (("train", 500), ("valid", 50), ("test", 400)):
+        assert first.rows(which) == n
+        assert np.array_equal(first.labels(which, "click"), whole.labels(which, "click")[:n])
+    assert first.meta["rows_read"] < whole.meta["rows_read"] / 4 + 400
+
+
 def test_prepared_layout_is_recognised(shared, tmp_path):
     samples = shared("ali-ccp-samples")
     for end, name in (("train", "train"), ("dev", "train"), ("test", "test")):
