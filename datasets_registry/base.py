@@ -82,7 +82,8 @@ class Dataset:
     drawn, by default the dataset's own (members of a family that share rows share it). ``complete_rows`` is the number
     of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that `read`
     leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows with the
-    feature's rarest training value, else 1.
+    feature's rarest training value, else 1. ``fitted_apart`` reproduces a fault of a published preparation: rows of the
+    official test part are encoded with vocabularies and scalers fitted on that part.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Dataset:
     stream: str = ""
     complete_rows: int | None = None
     rarest: Mapping[str, str] = field(default_factory=dict)
+    fitted_apart: bool = False
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

@@ -253,6 +253,7 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
         repr(dataset.tasks),
         dataset.split,
         dict(dataset.rarest),
+        dataset.fitted_apart,
         dataset.configuration(),
     ]
     text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])
