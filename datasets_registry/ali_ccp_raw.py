@@ -29,6 +29,7 @@ _HEX = np.full(256, 255, np.uint8)
 for _digit in range(16):
     _HEX[ord(f"{_digit:x}")] = _HEX[ord(f"{_digit:X}")] = _digit
 
+_LARGEST = np.iinfo(np.int32).max
 _ZEROS = np.uint64(0x3030303030303030)
 _SIXES = np.uint64(0x7676767676767676)  # added to a digit it leaves the byte's highest bit alone, to more it sets it
 _HIGH = np.uint64(0x8080808080808080)
@@ -41,7 +42,7 @@ _ROWS = {
     True: re.compile(rb"\d+,[01],[01],[0-9a-fA-F]{1,16},\d+,([^,]*)"),
     False: re.compile(rb"[0-9a-fA-F]{1,16},\d+,([^,]*)"),
 }
-_FEATURE = re.compile(rb"[0-9_]+\x02\d{1,10}\x03[-+0-9.eE]+")
+_FEATURE = re.compile(rb"[0-9_]+\x02(\d{1,10})\x03[-+0-9.eE]+")
 
 
 class _Bad(Exception):
@@ -112,12 +113,10 @@ def check(path: Path, skeleton: bool) -> Iterator[tuple[int, str, str]]:
                             yield line, name, f"{cell.decode('utf-8', 'replace')[:40]!r} is impossible there"
                     continue
                 for feature in match[1].split(b"\x01"):
-                    if not _FEATURE.fullmatch(feature):
-                        yield (
-                            line,
-                            "feature_list",
-                            f"{feature.decode('utf-8', 'replace')[:40]!r} is no field, id, value",
-                        )
+                    found = _FEATURE.fullmatch(feature)
+                    if found is None or int(found[1]) > _LARGEST:
+                        wrong = "is no field, id, value" if found is None else "has an id beyond int32"
+                        yield line, "feature_list", f"{feature.decode('utf-8', 'replace')[:40]!r} {wrong}"
                         break
     except DAMAGE as error:
         raise DataError(f"{path}, after line {line}: damaged or cut off ({error}).") from error
@@ -266,6 +265,6 @@ def _decimal(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray
             if digit.max() > 9:
                 raise _Bad("a feature id is no number")
             value[longer] += digit.astype(np.int64) * 10**k
-    if value.max() > np.iinfo(np.int32).max:
+    if value.max() > _LARGEST:
         raise _Bad("a feature id is beyond int32")
     return value

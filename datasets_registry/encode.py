@@ -98,9 +98,7 @@ def _sweep(directory: Path) -> None:
             pass  # not ours to judge
 
 
-def _prefix(
-    dataset: Dataset, profile: Profile, files: dict[str, Path], chunk_rows: int
-) -> Iterator[Chunk] | None:  # fmt: skip
+def _prefix(dataset: Dataset, profile: Profile, files: dict[str, Path], chunk_rows: int) -> Iterator[Chunk] | None:
     """The beginnings of the official parts that a ``first`` profile needs; None if it takes the whole files to tell."""
     parts = dataset.read_parts(files, chunk_rows) if splits.by_prefix(dataset.split, profile) else None
     if parts is None or profile.first is None:

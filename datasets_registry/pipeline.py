@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +58,23 @@ def prepare(
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     cache = places.cache_root(cache_dir)
-    with places.explained(cache):
+    with places.explained(cache), _advised(dataset):
         return _prepare(dataset, profile, places.data_root(data_dir), cache, report, chunk_rows or CHUNK_ROWS, fetch)
+
+
+@contextlib.contextmanager
+def _advised(dataset: Dataset) -> Iterator[None]:
+    """Add to an error about a row what can be done about it."""
+    try:
+        yield
+    except DataError as error:
+        if not re.search(r", (after )?line \d", str(error)):
+            raise
+        end = "" if str(error).endswith(".") else "."
+        raise DataError(
+            f"{error}{end} 'python run_all.py validate {dataset.base_name}' lists every bad row: mend them, or replace the "
+            "file by the official one."
+        ) from error
 
 
 def _prepare(

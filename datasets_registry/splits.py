@@ -93,9 +93,8 @@ def keep(profile: Profile, dataset: str, split: np.ndarray, keys: Mapping[str, n
 
 def by_prefix(rule: str, profile: Profile) -> bool:
     """Whether the rows that a ``first`` profile keeps can be told from the beginnings of the official parts alone."""
-    return profile.first is not None and profile == Profile(first=profile.first, new_labels=profile.new_labels) and (
-        rule in ("official", "tenth")
-    )  # fmt: skip
+    alone = profile == Profile(first=profile.first, new_labels=profile.new_labels)
+    return profile.first is not None and alone and rule in ("official", "tenth")
 
 
 def prefix_rows(rule: str, dataset: str, first: int, parts: Sequence[int]) -> list[int]:

@@ -1,5 +1,6 @@
 """The block parser against a plain reading of the same raw text; the prepared layout; bad rows."""
 
+import gzip
 import re
 
 import numpy as np
@@ -203,3 +204,42 @@ def test_digits_are_read_eight_at_a_time():
     text = np.frombuffer(",".join([*keys, ""]).encode(), np.uint8)
     end = np.flatnonzero(text == ord(","))
     assert _hexadecimal(text, end - [len(key) for key in keys], end).tolist() == [int(key, 16) for key in keys]
+
+
+SKELETON, COMMON = "sample_skeleton_train.csv", "common_features_train.csv"
+ID = re.compile(rb"(205\x02)\d+")
+RAW_CASES = {
+    "missing column": (SKELETON, lambda t: t.replace(b",", b"", 1), "line 1: 5 columns, expected 6"),
+    "label outside 0 and 1": (SKELETON, lambda t: re.sub(rb"^1,\d,", b"1,2,", t), "line 1, column click: '2'"),
+    "header": (SKELETON, lambda t: b"id,click,buy,key,n,list\n" + t, "line 1, column sample_id: 'id' is impossible"),
+    "id beyond int32": (
+        SKELETON,
+        lambda t: ID.sub(rb"\g<1>2147483648", t, count=1),
+        "column feature_list: .*beyond int32",
+    ),
+    "id beyond ten digits": (SKELETON, lambda t: ID.sub(rb"\g<1>" + b"1" * 11, t, count=1), "column feature_list"),
+    "id is no number": (COMMON, lambda t: t.replace(b"121\x02", b"121\x02-", 1), "line 1, column feature_list"),
+    "byte order mark": (COMMON, lambda t: b"\xef\xbb\xbf" + t, "line 1, column common_feature_index"),
+    "UTF-16": (SKELETON, lambda t: t.decode().encode("utf-16"), "line 1"),
+    "index twice": (COMMON, lambda t: t + t[: t.index(b"\n") + 1], "occurs twice"),
+    "empty": (SKELETON, lambda t: b"", "the file is empty"),
+    "empty common": (COMMON, lambda t: b"", "the file is empty"),
+    "gzip cut in half": (SKELETON, lambda t: gzip.compress(t)[: len(gzip.compress(t)) // 2], "damaged or cut off"),
+}
+
+
+@pytest.mark.parametrize("case", RAW_CASES)
+def test_hostile_raw_file(raw, tmp_path, case):
+    given, cache = tmp_path / "given", tmp_path / "cache"
+    given.mkdir()
+    for path in raw.glob("*.csv"):
+        (given / path.name).write_bytes(path.read_bytes())
+    name, change, says = RAW_CASES[case]
+    (given / name).write_bytes(change((given / name).read_bytes()))
+    with pytest.raises(DataError, match=f"{re.escape(name)}.*{says}") as error:
+        prepare("ali_ccp", data_dir=given, cache_dir=cache)
+    if " line " in says:
+        assert "validate ali_ccp" in str(error.value)
+    left = [path.name for path in cache.glob("encoded/ali_ccp/*") if not path.name.endswith(".lock")]
+    assert left == [], "a half-written cache is left"
+    assert {path.name for path in tmp_path.iterdir()} == {"given", "cache"}
