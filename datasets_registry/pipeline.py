@@ -64,11 +64,11 @@ def prepare(
 
 @contextlib.contextmanager
 def _advised(dataset: Dataset) -> Iterator[None]:
-    """Add to an error about a row what can be done about it."""
+    """Add to an error about the content of a raw file what can be done about it."""
     try:
         yield
     except DataError as error:
-        if not re.search(r", (after )?line \d", str(error)):
+        if "run_all.py" in str(error) or not re.search(r"line \d|damaged or cut off|is empty|no rows", str(error)):
             raise
         end = "" if str(error).endswith(".") else "."
         raise DataError(
