@@ -72,8 +72,8 @@ def _advised(dataset: Dataset) -> Iterator[None]:
             raise
         end = "" if str(error).endswith(".") else "."
         raise DataError(
-            f"{error}{end} 'python run_all.py validate {dataset.base_name}' lists every bad row: mend them, or replace the "
-            "file by the official one."
+            f"{error}{end} 'python run_all.py validate {dataset.base_name}' lists every bad row: mend them, or replace "
+            "the file by the official one."
         ) from error
 
 

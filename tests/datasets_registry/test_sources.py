@@ -24,7 +24,7 @@ CONTENT = bytes(range(256)) * 4000
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """/good, /ranges, /cut (closes early, once), /short (always), /moved, /wrong, /slow, /drip; anything else is 404."""
+    """/good, /ranges, /cut (closes early, once), /short (always), /moved, /wrong, /slow, /drip; all else is 404."""
 
     protocol_version = "HTTP/1.0"
     requests: ClassVar[list] = []
