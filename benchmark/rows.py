@@ -1,7 +1,8 @@
 """The rows of one split as a method sees them: tensors on one device, a batch is a slice of gathered rows.
 
 Rows are gathered in blocks of many batches, so a batch costs a few views and no Python per row, whether the rows lie
-in memory, on a GPU or in a memory-mapped file.
+in memory, on a GPU or in a memory-mapped file. A mapped file is as fast as memory once the system holds it, belongs to
+no process (runs side by side share it) and is given back when memory is short; a CPU copies only small arrays.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from datasets_registry.store import Split
 
 BLOCK_ROWS = 1 << 13
-IN_MEMORY_BYTES = 4 << 30
+IN_MEMORY_BYTES = 1 << 30
+ON_GPU_BYTES = 4 << 30
 
 
 class RowSource(Protocol):
@@ -38,8 +40,8 @@ class RowSource(Protocol):
 class DataRows:
     """Rows with their inputs and, for the tasks being trained, their labels.
 
-    ``labels`` maps a task to float32 [N]; leave it empty for rows that are only predicted. Arrays over
-    ``in_memory_bytes`` stay memory-mapped and are gathered block by block.
+    ``labels`` maps a task to float32 [N]; leave it empty for rows that are only predicted. Inputs over
+    ``in_memory_bytes`` (IN_MEMORY_BYTES, on a GPU ON_GPU_BYTES) stay memory-mapped and are gathered block by block.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class DataRows:
         split: Split,
         labels: Mapping[str, NDArray[np.float32]],
         device: torch.device,
-        in_memory_bytes: int = IN_MEMORY_BYTES,
+        in_memory_bytes: int | None = None,
     ) -> None:
+        if in_memory_bytes is None:
+            in_memory_bytes = IN_MEMORY_BYTES if device.type == "cpu" else ON_GPU_BYTES
         self._split = split
         self._device = device
         self._tasks = tuple(labels)
@@ -58,8 +62,10 @@ class DataRows:
         self._numeric: Tensor | None = None
         first = split.categorical(np.arange(min(1, len(split)))), split.numeric(np.arange(min(1, len(split))))
         if sum(part.nbytes for part in first) * len(split) <= in_memory_bytes:
-            self._categorical = torch.from_numpy(np.array(split.categorical(None))).to(device)
+            self._categorical = torch.from_numpy(split.categorical(None)).to(device)
             self._numeric = torch.from_numpy(np.array(split.numeric(None))).to(device)
+        else:
+            split.read_ahead()
 
     def __len__(self) -> int:
         return len(self._split)
@@ -74,14 +80,22 @@ class DataRows:
     def gather(self, index: Tensor | slice) -> Batch:
         """The rows at ``index`` (int64 tensor on the device, or a slice) as one batch."""
         if self._categorical is not None and self._numeric is not None:
-            categorical, numeric = self._categorical[index], self._numeric[index]
+            categorical, numeric = _take(self._categorical, index), _take(self._numeric, index)
         else:
-            at = np.arange(len(self))[index] if isinstance(index, slice) else index.cpu().numpy()
+            at = index if isinstance(index, slice) else index.cpu().numpy()
             categorical = torch.from_numpy(self._split.categorical(at)).to(self._device)
-            numeric = torch.from_numpy(self._split.numeric(at)).to(self._device)
-        positions = torch.arange(len(self), device=self._device)[index] if isinstance(index, slice) else index
-        labels = {task: self._labels[i][index] for i, task in enumerate(self._tasks)}
-        return Batch(categorical, numeric, labels, positions)
+            numeric = torch.from_numpy(np.array(self._split.numeric(at))).to(self._device)
+        return Batch(categorical, numeric, self.labels_at(index), self.positions(index))
+
+    def labels_at(self, index: Tensor | slice) -> dict[str, Tensor]:
+        """Labels by task of the rows at ``index``."""
+        return {task: _take(self._labels[i], index) for i, task in enumerate(self._tasks)}
+
+    def positions(self, index: Tensor | slice) -> Tensor:
+        """Row numbers int64 that ``index`` stands for, on the device."""
+        if isinstance(index, slice):
+            return torch.arange(*index.indices(len(self)), device=self._device)
+        return index
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in file order."""
@@ -113,16 +127,14 @@ class FrozenRows:
 
     def gather(self, index: Tensor | slice) -> FrozenBatch:
         """The cached features of the rows at ``index``."""
-        packed = self._packed[index]
-        positions = torch.arange(len(self), device=packed.device)[index] if isinstance(index, slice) else index
-        labels = {task: self._rows._labels[i][index] for i, task in enumerate(self._rows._tasks)}
+        packed = _take(self._packed, index)
         parts = packed.split([shape.numel() for shape in self._shapes.values()], dim=1)
         features = {
             name: part.reshape(len(part), *shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         empty = packed.new_empty((len(packed), 0))
-        return FrozenBatch(empty, empty, labels, positions, features)
+        return FrozenBatch(empty, empty, self._rows.labels_at(index), self._rows.positions(index), features)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in file order."""
@@ -152,6 +164,11 @@ def split_batch(block: Batch, size: int) -> Iterator[Batch]:
     else:
         for i in range(len(categorical)):
             yield Batch(categorical[i], numeric[i], labels[i] if labels else {}, positions[i])
+
+
+def _take(rows: Tensor, index: Tensor | slice) -> Tensor:
+    """``rows[index]``; index_select gathers whole rows two to three times as fast as indexing."""
+    return rows[index] if isinstance(index, slice) else rows.index_select(0, index)
 
 
 def _blocks(rows: int, size: int) -> Iterator[slice]:

@@ -36,28 +36,32 @@ class AliCCP(Dataset):
     """Raw: four files; prepared: three."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        for _, chunks in self.read_parts(files, chunk_rows):
+            yield from chunks
+
+    def read_parts(self, files: Mapping[str, Path], chunk_rows: int) -> list[tuple[int, Iterator[Chunk]]]:
         if "valid" in files:
-            yield from self._read_prepared(files, chunk_rows)
-            return
+            keys = enumerate(("train", "valid", "test"))
+            return [(part, self._read_prepared(files[key], part, chunk_rows)) for part, key in keys]
+        return [(part, self._read_raw(files, which, part, chunk_rows)) for part, which in ((0, "train"), (2, "test"))]
+
+    def _read_raw(self, files: Mapping[str, Path], which: str, part: int, chunk_rows: int) -> Iterator[Chunk]:
         from datasets_registry import ali_ccp_raw
 
-        for part, which in ((0, "train"), (2, "test")):
-            common = ali_ccp_raw.read_common(files[f"{which}_common"], COMMON_FIELDS)
-            for click, conversion, values in ali_ccp_raw.read_joined(
-                files[f"{which}_skeleton"], files[f"{which}_common"], common, ROW_FIELDS, chunk_rows
-            ):
-                yield self._chunk(click, conversion, values, part)
+        skeleton, common_path = files[f"{which}_skeleton"], files[f"{which}_common"]
+        common = ali_ccp_raw.read_common(common_path, COMMON_FIELDS)
+        for block in ali_ccp_raw.read_joined(skeleton, common_path, common, ROW_FIELDS, chunk_rows):
+            yield self._chunk(*block, part)
 
-    def _read_prepared(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+    def _read_prepared(self, path: Path, part: int, chunk_rows: int) -> Iterator[Chunk]:
         import numpy as np
 
         from datasets_registry import delimited
         from datasets_registry.vocabulary import to_numpy
 
-        for part, key in enumerate(("train", "valid", "test")):
-            for batch in delimited.read(files[key], prepared_layout(files[key]), chunk_rows, row_bytes=90):
-                values = np.stack([to_numpy(batch[name]) for name in FIELDS], 1)
-                yield self._chunk(*(delimited.indicator(batch[name]) for name in ("click", "purchase")), values, part)
+        for batch in delimited.read(path, prepared_layout(path), chunk_rows, row_bytes=90):
+            values = np.stack([to_numpy(batch[name]) for name in FIELDS], 1)
+            yield self._chunk(*(delimited.indicator(batch[name]) for name in ("click", "purchase")), values, part)
 
     def _chunk(self, click: np.ndarray, conversion: np.ndarray, values: np.ndarray, part: int) -> Chunk:
         from datasets_registry.vocabulary import to_arrow

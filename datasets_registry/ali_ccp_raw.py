@@ -8,6 +8,7 @@ passed over. Blocks are parsed by several threads (numpy lets go of the interpre
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import deque
@@ -28,12 +29,20 @@ _HEX = np.full(256, 255, np.uint8)
 for _digit in range(16):
     _HEX[ord(f"{_digit:x}")] = _HEX[ord(f"{_digit:X}")] = _digit
 
+_LARGEST = np.iinfo(np.int32).max
+_ZEROS = np.uint64(0x3030303030303030)
+_SIXES = np.uint64(0x7676767676767676)  # added to a digit it leaves the byte's highest bit alone, to more it sets it
+_HIGH = np.uint64(0x8080808080808080)
+_PAIRS = np.uint64(0x00FF00FF00FF00FF)
+_FOURS = np.uint64(0x0000FFFF0000FFFF)
+_EIGHT = np.uint64(0x00000000FFFFFFFF)
+
 Result = TypeVar("Result")
 _ROWS = {
     True: re.compile(rb"\d+,[01],[01],[0-9a-fA-F]{1,16},\d+,([^,]*)"),
     False: re.compile(rb"[0-9a-fA-F]{1,16},\d+,([^,]*)"),
 }
-_FEATURE = re.compile(rb"[0-9_]+\x02\d{1,10}\x03[-+0-9.eE]+")
+_FEATURE = re.compile(rb"[0-9_]+\x02(\d{1,10})\x03[-+0-9.eE]+")
 
 
 class _Bad(Exception):
@@ -104,12 +113,10 @@ def check(path: Path, skeleton: bool) -> Iterator[tuple[int, str, str]]:
                             yield line, name, f"{cell.decode('utf-8', 'replace')[:40]!r} is impossible there"
                     continue
                 for feature in match[1].split(b"\x01"):
-                    if not _FEATURE.fullmatch(feature):
-                        yield (
-                            line,
-                            "feature_list",
-                            f"{feature.decode('utf-8', 'replace')[:40]!r} is no field, id, value",
-                        )
+                    found = _FEATURE.fullmatch(feature)
+                    if found is None or int(found[1]) > _LARGEST:
+                        wrong = "is no field, id, value" if found is None else "has an id beyond int32"
+                        yield line, "feature_list", f"{feature.decode('utf-8', 'replace')[:40]!r} {wrong}"
                         break
     except DAMAGE as error:
         raise DataError(f"{path}, after line {line}: damaged or cut off ({error}).") from error
@@ -187,56 +194,77 @@ def _hexadecimal(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
     if len(length) == 0 or length.min() < 1 or length.max() > 16:
         raise _Bad("common_feature_index is no hexadecimal number of 1 to 16 digits")
     key = np.zeros(len(start), np.uint64)
-    for k in range(int(length.max())):
-        inside = k < length
-        digit = _HEX[text[np.where(inside, start + k, start)]]
-        if (digit == 255).any():
-            raise _Bad("common_feature_index is no hexadecimal number")
-        key = np.where(inside, (key << np.uint64(4)) | digit, key)
+    place = np.arange(int(length.max()))
+    digits = _HEX[text[np.maximum(end[:, None] - 1 - place, start[:, None])]]
+    if (digits == 255).any():
+        raise _Bad("common_feature_index is no hexadecimal number")
+    digits *= place < length[:, None]  # a shorter number's first digit stood in for what is before it
+    for k in place.tolist():
+        key |= digits[:, k].astype(np.uint64) << np.uint64(4 * k)
     return key
 
 
 def _features(text: np.ndarray, ends: np.ndarray, fields: Sequence[str]) -> np.ndarray:
     """int32 [rows, fields]: each wanted field's id (its last one if it repeats), 0 where absent."""
-    marks = np.flatnonzero(text < 4)
-    marks = marks[text[marks] != 1]
-    seconds, thirds = marks[::2], marks[1::2]
-    if len(marks) % 2 or (text[seconds] != 2).any() or (text[thirds] != 3).any():
+    seconds, thirds = np.flatnonzero(text == 2), np.flatnonzero(text == 3)
+    if len(seconds) != len(thirds) or (seconds > thirds).any() or (seconds[1:] < thirds[:-1]).any():
         raise _Bad("a feature is not field, id, value")
     until = np.searchsorted(seconds, ends)
-    if not np.array_equal(until, np.searchsorted(thirds, ends)):
+    there = np.flatnonzero(until)
+    if (thirds[until[there] - 1] > ends[there]).any():
         raise _Bad("a feature goes over the end of its row")
-    per_row = np.diff(until, prepend=0)
-    column_of = np.full(1024, -1, np.int8)
-    for column, field in enumerate(fields):
-        column_of[int(field)] = column
     if len(seconds) and seconds[0] < 4:
         raise _Bad("a feature list begins without a field")
     # a wanted field has three digits and stands behind a separator: "109_14" and "1216" must not pass for "121"
-    hundreds, tens, ones = (text[seconds - k].astype(np.int16) - 48 for k in (3, 2, 1))
-    digits = (hundreds | tens | ones) >= 0
-    digits &= (hundreds < 10) & (tens < 10) & (ones < 10)
-    before = text[seconds - 4]
-    number = np.where(digits & ((before == 1) | (before == 44)), hundreds * 100 + tens * 10 + ones, 1023)
-    column = column_of[number]
-    wanted = np.flatnonzero(column >= 0)
-    row = np.repeat(np.arange(len(ends)), per_row)[wanted]
-    end, start = thirds[wanted] - 1, seconds[wanted] + 1
-    length = end - start + 1
-    shortest = int(length.min(initial=10))
-    if len(length) and (shortest < 1 or length.max() > 10):
+    word = _words(text, np.uint32)[seconds - 4]
+    column, before = _columns(tuple(fields))[word >> 8], word & 255
+    wanted = np.flatnonzero((column >= 0) & ((before == 1) | (before == 44)))
+    row = np.repeat(np.arange(len(ends), dtype=np.int32), np.diff(until, prepend=0))[wanted]
+    out = np.zeros((len(fields), len(ends)), np.int32)  # a field's ids side by side: they leave as columns
+    out[column[wanted], row] = _decimal(text, seconds[wanted] + 1, thirds[wanted])
+    return out.T
+
+
+@functools.cache
+def _columns(fields: tuple[str, ...]) -> np.ndarray:
+    """int8 [2^24]: the place of a field among ``fields``, by its three digits as a little-endian number; else -1."""
+    places = np.full(1 << 24, -1, np.int8)
+    for place, field in enumerate(fields):
+        places[int.from_bytes(field.encode("ascii"), "little")] = place
+    return places
+
+
+def _words(text: np.ndarray, kind: type) -> np.ndarray:
+    """The little-endian number that begins at each byte of ``text``, as a view."""
+    size = np.dtype(kind).itemsize
+    return np.ndarray((max(len(text) - size + 1, 0),), np.dtype(kind).newbyteorder("<"), text.data, strides=(1,))
+
+
+def _decimal(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """int64 of the digits in text[start:end], feature by feature: eight at a time, all in one word."""
+    length = end - start
+    if len(length) == 0:
+        return np.zeros(0, np.int64)
+    if length.min() < 1 or length.max() > 10:
         raise _Bad("a feature id has no or more than ten digits")
-    longest = int(length.max(initial=0))
-    value = np.zeros(len(wanted), np.int32 if longest < 10 else np.int64)
-    for k in range(longest):
-        digit = text[end - k] - 48  # uint8: anything below "0" wraps above 9
-        if k >= shortest:
-            digit *= length > k  # what stands before a shorter number does not count
-        if digit.max() > 9:
-            raise _Bad("a feature id is no number")
-        value += digit.astype(value.dtype) * 10**k
-    if len(value) and value.max() > np.iinfo(np.int32).max:
+    if end[0] < 8:
+        raise _Bad("a feature list begins without a field")
+    word = _words(text, np.uint64)[end - 8] ^ _ZEROS  # the last digit is the highest byte
+    before = (8 * np.maximum(8 - length, 0)).astype(np.uint64)
+    word = word >> before << before  # what stands before a shorter number becomes zeros
+    if ((word | (word + _SIXES)) & _HIGH).any():
+        raise _Bad("a feature id is no number")
+    # neighbours join: eight digits to four pairs, to two fours, to one number
+    word = (word * np.uint64(10) + (word >> np.uint64(8))) & _PAIRS
+    word = (word * np.uint64(100) + (word >> np.uint64(16))) & _FOURS
+    value = ((word * np.uint64(10_000) + (word >> np.uint64(32))) & _EIGHT).astype(np.int64)
+    for k in (8, 9):
+        longer = np.flatnonzero(length > k)
+        if len(longer):
+            digit = text[end[longer] - 1 - k] - 48  # uint8: anything below "0" wraps above 9
+            if digit.max() > 9:
+                raise _Bad("a feature id is no number")
+            value[longer] += digit.astype(np.int64) * 10**k
+    if value.max() > _LARGEST:
         raise _Bad("a feature id is beyond int32")
-    out = np.zeros((len(ends), len(fields)), np.int32)
-    out[row, column[wanted]] = value
-    return out
+    return value

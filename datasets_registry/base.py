@@ -82,7 +82,8 @@ class Dataset:
     drawn, by default the dataset's own (members of a family that share rows share it). ``complete_rows`` is the number
     of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that `read`
     leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows with the
-    feature's rarest training value, else 1.
+    feature's rarest training value, else 1. ``fitted_apart`` reproduces a fault of a published preparation: rows of the
+    official test part are encoded with vocabularies and scalers fitted on that part.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Dataset:
     stream: str = ""
     complete_rows: int | None = None
     rarest: Mapping[str, str] = field(default_factory=dict)
+    fitted_apart: bool = False
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
@@ -138,6 +140,13 @@ class Dataset:
         ``files`` maps the manifest's keys to verified local files. Raises DataError with file, line and column.
         """
         raise NotImplementedError
+
+    def read_parts(self, files: Mapping[str, Path], chunk_rows: int) -> list[tuple[int, Iterator[Chunk]]] | None:
+        """What `read` yields, one lazy iterator per official part, in order, so that a row prefix can stop early.
+
+        None if the rows come only as a whole.
+        """
+        return None
 
     def configuration(self) -> str:
         """Text of what else, beside features, tasks and split, changes what `read` yields; part of the cache key."""

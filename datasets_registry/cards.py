@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from datasets_registry.base import Dataset
     from datasets_registry.store import EncodedDataset
 
+HUB = """No built-in dataset is fetched from the Hugging Face Hub: no copy with the official files' content at a fixed
+revision could be established for any of them. A copy that you know can be used at a pinned commit:
+[add a dataset](../add-a-dataset.md)."""
 COUNTED = "<!-- counted from the data; kept when the card is written without it -->\n"
 
 
@@ -118,7 +121,7 @@ def write_cards(directory: Path, data_dir: str | Path | None = None, cache_dir: 
         earlier = path.read_text(encoding="utf-8").partition(COUNTED) if path.is_file() else ("", "", "")
         path.write_text(card(dataset, data, earlier[1] + earlier[2]), encoding="utf-8")
         written.append(path)
-    index = ["# Datasets", "", "One card each, written by `python -m datasets_registry.cards`.", ""]
+    index = ["# Datasets", "", "One card each, written by `python -m datasets_registry.cards`.", "", HUB, ""]
     index += ["| name | what | old tasks | new task |", "|---|---|---|---|"]
     for name in DATASETS:
         d = find(name)

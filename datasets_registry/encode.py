@@ -52,7 +52,7 @@ def encode(
     _sweep(target.parent)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".encode-{socket.gethostname()}-{os.getpid()}-"))
     try:
-        rows = dataset.read(files, chunk_rows)
+        rows = _prefix(dataset, profile, files, chunk_rows) or dataset.read(files, chunk_rows)
         stage, keys = _stage(dataset, rows, scratch / "stage.arrow", report)
         split = splits.assign(dataset.split, dataset.split_stream, keys)
         split = splits.keep(profile, dataset.split_stream, split, keys)
@@ -60,12 +60,19 @@ def encode(
         for name, n in zip(splits.NAMES, counts, strict=True):
             if n == 0:
                 raise DataError(f"'{dataset.name}': no row falls into the {name} split ({len(split):,} rows read).")
-        fitted = _fit(dataset, stage, split, report)
-        meta = _write(dataset, stage, split, fitted, scratch, report)
+        encoders = _Encoders(dataset, _fit(dataset, stage, split == 0, report))
+        if dataset.fitted_apart:
+            foreign = keys["part"] == 2
+            encoders.set_apart(_fit(dataset, stage, foreign, report), foreign)
+        meta = _write(dataset, stage, split, encoders, scratch, report)
         (scratch / "stage.arrow").unlink()
         meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
         meta |= checks.check(dataset, scratch, meta)
-        if dataset.complete_rows and len(split) != dataset.complete_rows:
+        if dataset.fitted_apart:
+            meta["warnings"].append(
+                "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
+            )
+        if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
             share = f"{len(split):,} of {dataset.complete_rows:,} rows"
             meta["warnings"].append(f"incomplete raw files: {share} of the official data were there.")
         text = json.dumps(meta, indent=1, ensure_ascii=False)
@@ -89,6 +96,32 @@ def _sweep(directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         except (ValueError, PermissionError):
             pass  # not ours to judge
+
+
+def _prefix(dataset: Dataset, profile: Profile, files: dict[str, Path], chunk_rows: int) -> Iterator[Chunk] | None:
+    """The beginnings of the official parts that a ``first`` profile needs; None if it takes the whole files to tell."""
+    parts = dataset.read_parts(files, chunk_rows) if splits.by_prefix(dataset.split, profile) else None
+    if parts is None or profile.first is None:
+        return None
+    limits = splits.prefix_rows(dataset.split, dataset.split_stream, profile.first, [part for part, _ in parts])
+    return (chunk for (_, chunks), limit in zip(parts, limits, strict=True) for chunk in _head(chunks, limit))
+
+
+def _head(chunks: Iterator[Chunk], rows: int) -> Iterator[Chunk]:
+    """The first ``rows`` rows; what comes after them is not read."""
+    for chunk in chunks:
+        n = len(next(iter(chunk.features.values())))
+        if n >= rows:
+            yield Chunk(
+                {name: column[:rows] for name, column in chunk.features.items()},
+                {name: values[:rows] for name, values in chunk.labels.items()},
+                chunk.part,
+                {name: values[:rows] for name, values in chunk.keys.items()},
+                {name: values[:rows] for name, values in chunk.truth.items()},
+            )
+            return
+        rows -= n
+        yield chunk
 
 
 def _stage(
@@ -136,23 +169,52 @@ def _batches(stage: Path) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _fit(dataset: Dataset, stage: Path, split: np.ndarray, report: Report | None) -> dict[str, Vocabulary | Scaler]:
+def _fit(dataset: Dataset, stage: Path, chosen: np.ndarray, report: Report | None) -> dict[str, Vocabulary | Scaler]:
+    """Vocabularies and scalers of the rows where ``chosen`` (bool [N]) is true."""
     fitted: dict[str, Vocabulary | Scaler] = {
         f.name: Vocabulary(f) if f.kind == "categorical" else Scaler(f) for f in dataset.features
     }
     start = 0
     for batch in _batches(stage):
-        chosen = split[start : start + batch.num_rows] == 0
+        mine = chosen[start : start + batch.num_rows]
         start += batch.num_rows
-        if chosen.any():
+        if mine.any():
             for feature in dataset.features:
-                fitted[feature.name].count(batch[f"x:{feature.name}"], chosen)
+                fitted[feature.name].count(batch[f"x:{feature.name}"], mine)
         if report:
-            report("collect values", start, len(split))
+            report("collect values", start, len(chosen))
     for one in fitted.values():
         if isinstance(one, Vocabulary):
             one.freeze()
     return fitted
+
+
+class _Encoders:
+    """A dataset's fitted vocabularies and scalers, and which rows are encoded with which."""
+
+    def __init__(self, dataset: Dataset, fitted: dict[str, Any]) -> None:
+        self.dataset, self.fitted = dataset, fitted
+        self._apart: dict[str, Any] = {}
+        self._foreign = np.zeros(0, bool)
+
+    def set_apart(self, fitted: dict[str, Any], foreign: np.ndarray) -> None:
+        """Encode the rows where ``foreign`` (bool [N]) is true with encoders of their own. Raises DataError."""
+        for name, one in fitted.items():
+            if isinstance(one, Vocabulary) and one.size > self.fitted[name].size:
+                raise DataError(
+                    f"'{self.dataset.name}': feature '{name}' has more values in the test part ({one.size:,}) than in "
+                    f"training ({self.fitted[name].size:,}), so encoders fitted apart give codes that nothing learns."
+                )
+        self._apart, self._foreign = fitted, foreign
+
+    def encode(self, feature: Feature, batch: pa.RecordBatch, start: int) -> np.ndarray:
+        """Codes int32 [n, length] or numbers float32 [n, 1] of one feature of the rows from ``start`` on."""
+        column = batch[f"x:{feature.name}"]
+        out = self.fitted[feature.name].encode(column).reshape(batch.num_rows, -1)
+        if self._apart:
+            foreign = self._foreign[start : start + batch.num_rows]
+            out[foreign] = self._apart[feature.name].encode(column).reshape(batch.num_rows, -1)[foreign]
+        return out
 
 
 class _Output:
@@ -182,22 +244,22 @@ def _write(
     dataset: Dataset,
     stage: Path,
     split: np.ndarray,
-    fitted: dict[str, Any],
+    encoders: _Encoders,
     scratch: Path,
     report: Report | None,
 ) -> dict[str, Any]:
     categorical = [f for f in dataset.features if f.kind == "categorical"]
     numeric = [f for f in dataset.features if f.kind == "numeric"]
     outputs = [_Output(scratch, name) for name in splits.NAMES]
-    start = 0
+    fitted, start = encoders.fitted, 0
     for batch in _batches(stage):
         part = split[start : start + batch.num_rows]
-        start += batch.num_rows
-        blocks = [fitted[f.name].encode(batch[f"x:{f.name}"]) for f in categorical]
+        blocks = [encoders.encode(f, batch, start) for f in categorical]
         codes = np.concatenate(blocks, 1) if blocks else np.zeros((batch.num_rows, 0), np.int32)
         numbers = np.empty((batch.num_rows, len(numeric)), np.float32)
         for column, feature in enumerate(numeric):
-            numbers[:, column] = fitted[feature.name].encode(batch[f"x:{feature.name}"])
+            numbers[:, column : column + 1] = encoders.encode(feature, batch, start)
+        start += batch.num_rows
         labels = {task.name: _label(task, batch, dataset) for task in dataset.tasks if task.name not in dataset.rarest}
         for task_name, feature_name in dataset.rarest.items():
             own = blocks[[f.name for f in categorical].index(feature_name)][:, 0]

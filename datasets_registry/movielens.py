@@ -62,7 +62,12 @@ class MovieLens(Dataset):
             try:
                 values = (int(cells[0]), int(cells[1]), float(cells[2]), int(float(cells[3])))
             except ValueError as error:
-                raise DataError(f"{where}: {error}") from error
+                column, cell = next(
+                    (name, cell)
+                    for (name, form), cell in zip(_COLUMNS.items(), cells, strict=True)
+                    if not re.fullmatch(form, cell)
+                )
+                raise DataError(f"{where}, column {column}: {cell!r} is no number") from error
             if values[2] not in (1, 2, 3, 4, 5):
                 raise DataError(f"{where}, column rating: {cells[2]!r} is none of 1, 2, 3, 4, 5")
             user, item = users.get(cells[0], ["", "", ""]), items.get(cells[1], ["", ""])
@@ -87,6 +92,7 @@ class MovieLens(Dataset):
             yield (int(where[1]), "", where[2]) if where else (0, "", str(error))
 
 
+_COLUMNS = {"user_id": r"\d+", "item_id": r"\d+", "rating": r"\d+(\.\d*)?", "timestamp": r"\d+(\.\d*)?"}
 _RATINGS, _USERS, _ITEMS = "ratings", "users", "items"
 
 

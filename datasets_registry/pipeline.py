@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +58,23 @@ def prepare(
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     cache = places.cache_root(cache_dir)
-    with places.explained(cache):
+    with places.explained(cache), _advised(dataset):
         return _prepare(dataset, profile, places.data_root(data_dir), cache, report, chunk_rows or CHUNK_ROWS, fetch)
+
+
+@contextlib.contextmanager
+def _advised(dataset: Dataset) -> Iterator[None]:
+    """Add to an error about the content of a raw file what can be done about it."""
+    try:
+        yield
+    except DataError as error:
+        if "run_all.py" in str(error) or not re.search(r"line \d|damaged or cut off|is empty|no rows", str(error)):
+            raise
+        end = "" if str(error).endswith(".") else "."
+        raise DataError(
+            f"{error}{end} 'python run_all.py validate {dataset.base_name}' lists every bad row: mend them, or replace "
+            "the file by the official one."
+        ) from error
 
 
 def _prepare(
@@ -68,7 +86,9 @@ def _prepare(
     chunk_rows: int,
     fetch: bool,
 ) -> EncodedDataset:
-    files, sources = _files(dataset, data, cache, report, fetch)
+    from datasets_registry.splits import by_prefix
+
+    files, sources = _files(dataset, data, cache, report, fetch, prefix=by_prefix(dataset.split, profile))
     target = _directory(dataset, profile, sources, cache)
     if not (target / "meta.json").is_file():
         from datasets_registry.encode import encode
@@ -201,9 +221,18 @@ def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
 
 
 def _files(
-    dataset: Dataset, data: Path | None, cache: Path, report: Report | None, fetch: bool, need: bool = False
+    dataset: Dataset,
+    data: Path | None,
+    cache: Path,
+    report: Report | None,
+    fetch: bool,
+    need: bool = False,
+    prefix: bool = False,
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Raw files by key and their content's sha256; where all sums are published, files only if they ``need`` be."""
+    """Raw files by key and their content's sha256; where all sums are published, files only if they ``need`` be.
+
+    For a row ``prefix`` the files are told apart without reading them to their end.
+    """
     own = dataset.local_files()
     if own is not None:
         from datasets_registry import sources
@@ -221,6 +250,8 @@ def _files(
 
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
+    if prefix:
+        return files, {key: sources.identity(path) for key, path in sorted(files.items())}
     return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}
 
 
@@ -240,6 +271,7 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
         repr(dataset.tasks),
         dataset.split,
         dict(dataset.rarest),
+        dataset.fitted_apart,
         dataset.configuration(),
     ]
     text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])

@@ -5,7 +5,8 @@ word               keeps
 =================  ===================================================================================================
 ``5pct``           that share of the rows of every split, drawn row by row (the sample of 1 % lies inside that of 5 %)
 ``users2pct``      all rows of that share of the users
-``first10m``       the first N training rows in file order, N/10 validation rows and N test rows (k = 1e3, m = 1e6)
+``first10m``       the first N training rows in file order, N/10 validation rows and N test rows (k = 1e3, m = 1e6);
+                   where a split needs no more (Ali-CCP, AliExpress), what comes after them is not read
 ``from20220501``   rows of that day and later (datasets with a day); ``to20220504`` rows of that day and earlier
 ``new5pct``        that share of the new tasks' training labels; the others are hidden, rows stay
 ``random``, ...    another split rule of the dataset, or one of its variants (``no_weight``)

@@ -14,7 +14,7 @@ rule                  rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError
@@ -89,6 +89,34 @@ def keep(profile: Profile, dataset: str, split: np.ndarray, keys: Mapping[str, n
         for code, limit in enumerate((profile.first, max(1, profile.first // 10), profile.first)):
             out[np.flatnonzero(out == code)[limit:]] = DROPPED
     return out
+
+
+def by_prefix(rule: str, profile: Profile) -> bool:
+    """Whether the rows that a ``first`` profile keeps can be told from the beginnings of the official parts alone."""
+    alone = profile == Profile(first=profile.first, new_labels=profile.new_labels)
+    return profile.first is not None and alone and rule in ("official", "tenth")
+
+
+def prefix_rows(rule: str, dataset: str, first: int, parts: Sequence[int]) -> list[int]:
+    """How many rows of each of the official ``parts`` `assign` and `keep` need to find all rows of ``first``."""
+    few = max(1, first // 10)
+    wanted = {0: first, 1: few, 2: first}
+    if rule == "tenth" and 1 not in parts:
+        wanted[0] = _until_both(dataset, first, few)
+    return [wanted[part] for part in parts]
+
+
+def _until_both(dataset: str, train: int, valid: int) -> int:
+    """Rows of the training part until ``tenth`` has drawn so many training and so many validation rows."""
+    import numpy as np
+
+    n = train + valid
+    while True:
+        drawn = numpy_stream("split", dataset).random(n, np.float32) < 0.1
+        places = np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        if len(places[0]) >= train and len(places[1]) >= valid:
+            return int(max(places[0][train - 1], places[1][valid - 1])) + 1
+        n += n // 4 + 100
 
 
 def _key(keys: Mapping[str, np.ndarray], key: str, rule: str, dataset: str) -> np.ndarray:

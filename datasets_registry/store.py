@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from datasets_registry.profiles import Profile
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 
 SPLITS = ("train", "valid", "test")
+READ_AHEAD_BLOCK = 8 << 20
 
 
 class Split:
@@ -32,20 +34,48 @@ class Split:
     def __len__(self) -> int:
         return self._rows
 
-    def categorical(self, index: np.ndarray | None = None) -> np.ndarray:
-        """Rows of the stacked embedding table, int32 [n, schema.columns]; all rows without ``index``.
+    def categorical(self, index: np.ndarray | slice | None = None) -> np.ndarray:
+        """Rows of the stacked embedding table, int32 [n, schema.columns], a copy; all rows without ``index``.
 
         ``index`` is an integer array of row numbers (or a slice).
         """
-        rows = self._codes if index is None else self._codes[index]
+        rows = _rows(self._codes, index)
         if self._columns is not None:
             rows = rows[:, self._columns]
-        return np.asarray(rows) + self._shift
+        elif index is None or isinstance(index, slice):
+            return rows + self._shift
+        rows += self._shift
+        return rows
 
-    def numeric(self, index: np.ndarray | None = None) -> np.ndarray:
+    def numeric(self, index: np.ndarray | slice | None = None) -> np.ndarray:
         """Numeric inputs, float32 [n, len(schema.numeric)]; all rows (read-only, not copied) without ``index``."""
-        rows = self._numbers if index is None else self._numbers[index]
-        return np.asarray(rows if self._numeric is None else rows[:, self._numeric])
+        rows = _rows(self._numbers, index)
+        return rows if self._numeric is None else rows[:, self._numeric]
+
+    def read_ahead(self) -> None:
+        """Bring the mapped inputs into the system's file cache, in the background and in the order of the disk.
+
+        Rows wanted in random order from a file that is not cached come a disk access each, a hundred times slower.
+        """
+        paths = [array.filename for array in (self._codes, self._numbers) if isinstance(array, np.memmap)]
+        threading.Thread(target=_read_through, args=(paths,), daemon=True).start()
+
+
+def _rows(array: np.ndarray, index: np.ndarray | slice | None) -> np.ndarray:
+    """Rows as a plain array: a view without ``index`` or for a slice, else a copy."""
+    plain = array.view(np.ndarray)
+    if index is None:
+        return plain
+    # np.take copies row by row and is three times as fast as indexing with an array
+    return plain[index] if isinstance(index, slice) else np.take(plain, index, axis=0)
+
+
+def _read_through(paths: list[str]) -> None:
+    block = bytearray(READ_AHEAD_BLOCK)
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(block):
+                pass
 
 
 class EncodedDataset:

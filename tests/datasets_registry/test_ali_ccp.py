@@ -1,5 +1,6 @@
 """The block parser against a plain reading of the same raw text; the prepared layout; bad rows."""
 
+import gzip
 import re
 
 import numpy as np
@@ -107,6 +108,74 @@ def test_lost_common_features_are_named(raw, tmp_path):
         prepare("ali_ccp", data_dir=tmp_path)
 
 
+class Counting:
+    """A file's bytes as they are asked for."""
+
+    def __init__(self, file):
+        self.file, self.bytes = file, 0
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def read(self, size=-1):
+        block = self.file.read(size)
+        self.bytes += len(block)
+        return block
+
+
+@pytest.mark.parametrize("layout", ["raw", "prepared"])
+def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
+    """What comes after the prefix may be anything: it is not looked at, and the arrays are the whole files'."""
+    import contextlib
+
+    from datasets_registry import ali_ccp_raw, delimited
+    from datasets_registry.archives import open_plain
+
+    rng = np.random.default_rng(0)
+    for path in raw.iterdir():
+        content = path.read_bytes()
+        if layout == "raw":
+            (tmp_path / path.name).write_bytes(content)
+        elif "skeleton" in path.name:
+            rows = rng.integers(0, 50, (3000, len(FIELDS)))
+            text = "".join(f"{int(row[0] == 0)},0,{','.join(map(str, row))}\n" for row in rows.tolist())
+            for end in ("train", "dev") if "train" in path.name else ("test",):
+                (tmp_path / f"ctr_cvr.{end}").write_text(text)
+    whole = prepare("ali_ccp@first300", data_dir=tmp_path, chunk_rows=20)
+    opened = {}
+
+    @contextlib.contextmanager
+    def counted(path):
+        with open_plain(path) as plain:
+            opened[path.name] = Counting(plain)
+            yield opened[path.name]
+
+    for module in (ali_ccp_raw, delimited):
+        monkeypatch.setattr(module, "open_plain", counted)
+    garbage = b"\xff not,a row\n" * 400_000
+    for path in tmp_path.iterdir():
+        if path.is_file() and "common" not in path.name:
+            with open(path, "ab") as file:
+                file.write(garbage)
+    cut = prepare("ali_ccp@first300", data_dir=tmp_path, chunk_rows=20)
+    assert cut.fingerprint == whole.fingerprint and cut.directory != whole.directory
+    assert cut.meta["rows"] == {"train": 300, "valid": 30, "test": 300} and cut.meta["rows_read"] < 1000
+    large = [name for name in opened if "common" not in name]
+    assert len(large) >= 2 and all(opened[name].bytes < 1 << 20 for name in large)
+    monkeypatch.undo()
+    with pytest.raises(DataError):
+        prepare("ali_ccp", data_dir=tmp_path, cache_dir=tmp_path / "other", chunk_rows=20)
+
+
+def test_row_prefix_keeps_the_rows_that_the_whole_file_would(raw):
+    """@first is a prefix of the very split that the whole data has."""
+    whole, first = prepare("ali_ccp", data_dir=raw), prepare("ali_ccp@first500", data_dir=raw)
+    for which, n in (("train", 500), ("valid", 50), ("test", 400)):
+        assert first.rows(which) == n
+        assert np.array_equal(first.labels(which, "click"), whole.labels(which, "click")[:n])
+    assert first.meta["rows_read"] < whole.meta["rows_read"] / 4 + 400
+
+
 def test_prepared_layout_is_recognised(shared, tmp_path):
     samples = shared("ali-ccp-samples")
     for end, name in (("train", "train"), ("dev", "train"), ("test", "test")):
@@ -115,3 +184,62 @@ def test_prepared_layout_is_recognised(shared, tmp_path):
     assert data.meta["rows"] == {"train": 46, "valid": 46, "test": 47}  # without purchases that lack a click
     assert [int(data.labels(w, "click").sum()) for w in ("train", "test")] == [3, 3]
     assert validate("ali_ccp", data_dir=tmp_path) == []
+
+
+def test_digits_are_read_eight_at_a_time():
+    from datasets_registry.ali_ccp_raw import _Bad, _decimal, _hexadecimal
+
+    texts = ["0", "7", "10", "99999999", "12345678", "123456789", "2147483647", "0000000042"]
+    line = "padding:" + ":".join(texts) + ":"
+    text = np.frombuffer(line.encode(), np.uint8)
+    end = np.flatnonzero(text == ord(":"))[1:]
+    start = end - [len(number) for number in texts]
+    assert _decimal(text, start, end).tolist() == [int(number) for number in texts]
+    for wrong in ("12a4567", "1234567/", "12345678:", ":2345678", "x123456789", "2147483648", "\xff1", "12345678901"):
+        line = "padding:" + wrong + ":"
+        text = np.frombuffer(line.encode("latin-1"), np.uint8)
+        with pytest.raises(_Bad):
+            _decimal(text, np.array([8]), np.array([8 + len(wrong)]))
+    keys = ["bacff91692951881", "0", "F", "00000000000000ab", "ffffffffffffffff"]
+    text = np.frombuffer(",".join([*keys, ""]).encode(), np.uint8)
+    end = np.flatnonzero(text == ord(","))
+    assert _hexadecimal(text, end - [len(key) for key in keys], end).tolist() == [int(key, 16) for key in keys]
+
+
+SKELETON, COMMON = "sample_skeleton_train.csv", "common_features_train.csv"
+ID = re.compile(rb"(205\x02)\d+")
+RAW_CASES = {
+    "missing column": (SKELETON, lambda t: t.replace(b",", b"", 1), "line 1: 5 columns, expected 6"),
+    "label outside 0 and 1": (SKELETON, lambda t: re.sub(rb"^1,\d,", b"1,2,", t), "line 1, column click: '2'"),
+    "header": (SKELETON, lambda t: b"id,click,buy,key,n,list\n" + t, "line 1, column sample_id: 'id' is impossible"),
+    "id beyond int32": (
+        SKELETON,
+        lambda t: ID.sub(rb"\g<1>2147483648", t, count=1),
+        "column feature_list: .*beyond int32",
+    ),
+    "id beyond ten digits": (SKELETON, lambda t: ID.sub(rb"\g<1>" + b"1" * 11, t, count=1), "column feature_list"),
+    "id is no number": (COMMON, lambda t: t.replace(b"121\x02", b"121\x02-", 1), "line 1, column feature_list"),
+    "byte order mark": (COMMON, lambda t: b"\xef\xbb\xbf" + t, "line 1, column common_feature_index"),
+    "UTF-16": (SKELETON, lambda t: t.decode().encode("utf-16"), "line 1"),
+    "index twice": (COMMON, lambda t: t + t[: t.index(b"\n") + 1], "occurs twice"),
+    "empty": (SKELETON, lambda t: b"", "the file is empty"),
+    "empty common": (COMMON, lambda t: b"", "the file is empty"),
+    "gzip cut in half": (SKELETON, lambda t: gzip.compress(t)[: len(gzip.compress(t)) // 2], "damaged or cut off"),
+}
+
+
+@pytest.mark.parametrize("case", RAW_CASES)
+def test_hostile_raw_file(raw, tmp_path, case):
+    given, cache = tmp_path / "given", tmp_path / "cache"
+    given.mkdir()
+    for path in raw.glob("*.csv"):
+        (given / path.name).write_bytes(path.read_bytes())
+    name, change, says = RAW_CASES[case]
+    (given / name).write_bytes(change((given / name).read_bytes()))
+    with pytest.raises(DataError, match=f"{re.escape(name)}.*{says}") as error:
+        prepare("ali_ccp", data_dir=given, cache_dir=cache)
+    if " line " in says:
+        assert "validate ali_ccp" in str(error.value)
+    left = [path.name for path in cache.glob("encoded/ali_ccp/*") if not path.name.endswith(".lock")]
+    assert left == [], "a half-written cache is left"
+    assert {path.name for path in tmp_path.iterdir()} == {"given", "cache"}

@@ -153,3 +153,38 @@ def test_validate_finds_wrong_cells_in_a_damaged_copy(tmp_path):
     assert "census-income.test.gz" in problems and "damaged or cut off" in problems
     with pytest.raises(DataError, match="fetch census_income"):
         prepare("census_income", data_dir=tmp_path)
+
+
+def test_separate_encoders_reproduce_the_papers_defect(census, shared, tmp_path):
+    """Only the test file's rows change, and exactly as a second label encoder changes them."""
+    apart = prepare("census_income@separate_encoders", data_dir=shared("census-income-kdd"), cache_dir=tmp_path)
+    assert apart.fingerprint != census.fingerprint and any("on purpose" in warning for warning in apart.warnings)
+    schema = census.schema(census.old_tasks)
+    assert apart.schema(apart.old_tasks) == schema
+    assert np.array_equal(apart.split("train", schema).categorical(), census.split("train", schema).categorical())
+    names = [feature.name for feature in schema.categorical]
+    place = names.index("det_hh_fam_stat")
+    values = census.vocabularies["det_hh_fam_stat"]
+    lost = values.index(" Grandchild <18 ever marr not in subfamily")
+    assert lost == 16 and len(values) == 38
+    for which in ("valid", "test"):
+        good, shifted = census.split(which, schema).categorical(), apart.split(which, schema).categorical()
+        assert [names[i] for i in range(len(names)) if (good[:, i] != shifted[:, i]).any()] == ["det_hh_fam_stat"]
+        rank = good[:, place] - schema.offsets[place] - 2
+        assert np.array_equal(good[:, place] - shifted[:, place], (rank > lost).astype(np.int32))
+        weight = schema.numeric.index("instance_weight")
+        moved = census.split(which, schema).numeric() != apart.split(which, schema).numeric()
+        assert moved[:, weight].mean() > 0.99
+    numbers = np.concatenate([apart.split(which, schema).numeric() for which in ("valid", "test")])
+    assert numbers.min(0).tolist() == [0] * 11 and numbers.max(0).tolist() == [1] * 11
+
+
+def test_separate_encoders_refuse_values_that_training_lacks(tmp_path):
+    from datasets_registry.encode import encode
+    from datasets_registry.profiles import Profile
+
+    (tmp_path / "train").write_text(row() * 20)
+    (tmp_path / "test").write_text(row() * 5 + row(sex=" Unheard of") * 5)
+    files = {key: tmp_path / key for key in ("train", "test")}
+    with pytest.raises(DataError, match="'sex' has more values in the test part"):
+        encode(find("census_income@separate_encoders"), Profile(), files, tmp_path / "out", sources={})

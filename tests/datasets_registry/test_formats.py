@@ -172,3 +172,63 @@ def test_unknown_words_are_named():
         find("census_income@no_wait")
     with pytest.raises(UsageError, match="share must lie in"):
         find("synthetic@200pct")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("u.data", lambda t: t + b"1\t1\t3\n", "u.data, line 41: not a row of ratings"),
+        (
+            "u.data",
+            lambda t: t.replace(b"1\t1\t1", b"one\t1\t1", 1),
+            "u.data, line 1, column user_id: 'one' is no number",
+        ),
+        ("u.data", lambda t: b"\xef\xbb\xbf" + t, "u.data, line 1, column user_id"),
+        ("u.data", lambda t: b"", "u.data: the file is empty"),
+        ("u.user", lambda t: t + b"3|20\n", "u.user, line 3: not a row of users"),
+        ("u.item", lambda t: t.replace(b"|1", b"", 1), "u.item, line 1: not a row of items"),
+        ("u.data", lambda t: gzip.compress(t)[:60], "u.data: damaged or cut off.*validate movielens_100k"),
+    ],
+)
+def test_hostile_movielens_file(tmp_path, name, change, says):
+    files = movielens_files(tmp_path / "a", "100k")
+    (files / name).write_bytes(change((files / name).read_bytes()))
+    with pytest.raises(DataError, match=says):
+        prepare("movielens_100k", data_dir=files, cache_dir=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("encoded/*/*/meta.json"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "line", "says"),
+    [
+        ("tenrec_qb_video", "QB-video.csv", "1,2,3,0,0,0,1,1,1,1", "line 2, column click: '3' is above 1"),
+        ("tenrec_qb_video", "QB-video.csv", "1,x,1,0,0,0,1,1,1,1", "line 2, column item_id: 'x' is no whole number"),
+        ("byterec", "final_track2_train.txt", "\t".join("1 2 3 4 5 6 0 2 7 8 9 10".split()), "line 1, column like"),
+        ("byterec", "final_track2_train.txt", "\t".join("1 2 3 4 5 6 0 1".split()), "line 1: 8 columns, expected 12"),
+        ("kuairand_pure", "log_standard_4_08_to_4_21_pure.csv", "1,2", "line 2: 2 columns, expected 19"),
+        ("aliexpress_nl", "AliExpress_NL/train.csv", "7,x" + ",0" * 80, "line 2, column categorical_1: 'x'"),
+    ],
+)
+def test_hostile_row_of_other_readers(tmp_path, dataset, file, line, says):
+    from datasets_registry import aliexpress, kuairand, tenrec
+    from datasets_registry.manifest import load_manifest
+
+    layouts = {"tenrec": tenrec.layout, "kuairand": kuairand.log_layout, "aliexpress": aliexpress.layout}
+    if dataset == "tenrec_qb_video":
+        head = "user_id,item_id,click,follow,like,share,video_category,watching_times,gender,age\n"
+    else:
+        layout = layouts.get(dataset.split("_")[0])
+        head = ",".join(column.name for column in layout().columns) + "\n" if layout else ""
+    for raw in load_manifest(dataset).files.values():
+        path = tmp_path / raw.names[0]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(head + line + "\n")
+    if dataset == "kuairand_pure":
+        for names, layout in ((("user_features_pure.csv",), kuairand.user_layout),
+                              (("video_features_basic_pure.csv",), kuairand.video_layout)):  # fmt: skip
+            columns = layout().columns
+            text = ",".join(column.name for column in columns) + "\n" + ",".join("0" for _ in columns) + "\n"
+            (tmp_path / names[0]).write_text(text)
+    with pytest.raises(DataError, match=f"{file.split('/')[-1]}, {says}.*validate {dataset}"):
+        prepare(dataset, data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    assert any(says in problem for problem in validate(dataset, data_dir=tmp_path))

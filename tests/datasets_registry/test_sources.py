@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import re
 import tarfile
 import threading
 import time
@@ -16,14 +17,14 @@ from benchmark.errors import DataError, DataUnavailable
 from datasets_registry import download as downloads
 from datasets_registry.archives import open_member
 from datasets_registry.download import DownloadError, download
-from datasets_registry.manifest import Manifest, RawFile, candidates
+from datasets_registry.manifest import MANIFESTS, Manifest, RawFile, candidates, load_manifest
 from datasets_registry.sources import obtain
 
 CONTENT = bytes(range(256)) * 4000
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """/good, /ranges, /cut (closes early, once), /short (always), /moved, /wrong, /slow; anything else is 404."""
+    """/good, /ranges, /cut (closes early, once), /short (always), /moved, /wrong, /slow, /drip; all else is 404."""
 
     protocol_version = "HTTP/1.0"
     requests: ClassVar[list] = []
@@ -38,7 +39,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", f"/good/{name}")
             return self.end_headers()
-        if kind not in ("good", "ranges", "cut", "short", "wrong", "slow"):
+        if kind not in ("good", "ranges", "cut", "short", "wrong", "slow", "drip"):
             return self.send_error(404)
         start = int(asked[6:-1]) if asked and kind in ("ranges", "cut") else 0
         self.send_response(206 if start else 200)
@@ -53,6 +54,12 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[:10])
             self.wfile.flush()
             time.sleep(3)
+            return
+        if kind == "drip":
+            for place in range(0, len(body), len(body) // 8):
+                self.wfile.write(body[place : place + len(body) // 8])
+                self.wfile.flush()
+                time.sleep(0.1)
             return
         self.wfile.write(body[::-1] if kind == "wrong" else body[start:])
 
@@ -310,3 +317,43 @@ def test_states_of_availability(shared, tmp_path):
     prepare("census_income@1pct", data_dir=given)
     assert availability("census_income@1pct")[0] == "cached" and availability("census_income")[0] == "fetchable"
     assert prepare("census_income@1pct").rows("train") > 1000  # the raw files are not needed any more
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_manifest_says_where_from_and_under_which_terms(path):
+    if path.name.endswith(".values.toml"):
+        return
+    found = load_manifest(path.stem)
+    assert found.page.startswith("https://") and found.licence
+    assert found.login == (not found.mirrors), "either a mirror needs no login or the page does"
+    assert bool(found.instructions) == found.login and (not found.login or "--data-dir" in found.instructions)
+    for raw in found.files.values():
+        assert raw.names and (raw.sha256 is None) == (raw.bytes is None)
+        assert raw.sha256 is None or re.fullmatch("[0-9a-f]{64}", raw.sha256)
+    for mirror in found.mirrors:
+        assert mirror["title"] and set(mirror.get("members", mirror.get("urls"))) == set(found.files)
+        sums = set(mirror.get("sha256", {})) | {key for key, raw in found.files.items() if raw.sha256}
+        assert re.fullmatch("[0-9a-f]{32}", mirror.get("md5", "")) or sums == set(found.files), "unverifiable mirror"
+        for url in (mirror["url"],) if "url" in mirror else mirror.get("urls", {}).values():
+            assert url.startswith("https://")
+
+
+def test_nothing_is_written_outside_by_an_archive_that_climbs_out(server, tmp_path):
+    for number, name in enumerate(("../../../evil.csv", f"{tmp_path}/evil.csv")):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as folder:
+            folder.writestr(name, CONTENT)
+            folder.writestr("toy.csv", CONTENT)
+        Server.files["climbs.zip"] = buffer.getvalue()
+        mirror = {"title": "climbs", "url": f"{server}/good/climbs.zip", "members": {"data": "toy.csv"}}
+        cache = tmp_path / str(number) / "cache"
+        with pytest.raises(DataUnavailable, match="leads outside the archive; refused"):
+            obtain(manifest(mirror), None, cache)
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_slow_server_that_keeps_sending_is_waited_for(server, tmp_path, monkeypatch):
+    """Only silence counts as a stall, however long the whole takes."""
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 0.5)
+    assert download(f"{server}/drip/a", tmp_path / "a.bin").read_bytes() == CONTENT
+    assert [kind for kind, _ in Server.requests] == ["drip"]
