@@ -38,25 +38,25 @@ def representations(group: Group, slug: str) -> list[Plot]:
     """
     if importlib.util.find_spec("sklearn") is None:
         return []
-    made = []
+    made: dict[str, Plot] = {}
     for variant, arm, seed, arrays in _runs_with(group, REPRESENTATIONS):
         kept = {name: array for name, array in arrays.items() if array.ndim == 2}
         if len({array.shape[1] for array in kept.values()}) != 1 or sum(map(len, kept.values())) < 10:
             continue
         head = {"method": group.labels[variant], "arm": arm, "seed": seed}
         name = "".join(c if c.isalnum() else "_" for c in group.labels[variant])
+        if name in made:  # of a further arm: two figures under one name would overwrite each other at every build
+            continue
         source = f"{head} " + " ".join(f"{key} {blake2b(a.tobytes()).hexdigest()}" for key, a in sorted(kept.items()))
-        made.append(
-            Plot(
-                f"representations-{name}-{slug}",
-                [],
-                draw_representations,
-                2.9,
-                late=partial(embedded, kept, head),
-                source=source,
-            )
+        made[name] = Plot(
+            f"representations-{name}-{slug}",
+            [],
+            draw_representations,
+            2.9,
+            late=partial(embedded, kept, head),
+            source=source,
         )
-    return made
+    return list(made.values())
 
 
 def embedded(arrays: Mapping[str, NDArray], head: Row) -> list[Row]:
