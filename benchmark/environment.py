@@ -6,12 +6,19 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets_registry.pipeline import ENCODING_MODULES, declared
+
+if TYPE_CHECKING:
+    from datasets_registry.base import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "datasets", "pyarrow", "pydantic")
@@ -33,6 +40,9 @@ CORE = tuple(
     )
 )
 """Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
+
+ENCODER = tuple(ROOT / "datasets_registry" / f"{name}.py" for name in ENCODING_MODULES)
+"""Code that every dataset's arrays depend on."""
 
 
 @functools.cache
@@ -62,6 +72,14 @@ def code_fingerprint(method_file: str | Path) -> str:
         digest.update(_program_hash(path).encode())
     for package, version in versions(NUMERIC_PACKAGES).items():
         digest.update(f"{package}={version}".encode())
+    return digest.hexdigest()
+
+
+def data_code(dataset: Dataset) -> str:
+    """Hash of what turns a dataset's raw files into arrays: the encoder, the dataset's own file, its description."""
+    digest = hashlib.blake2b(repr(declared(dataset)).encode(), digest_size=8)
+    for path in (*ENCODER, Path(inspect.getfile(type(dataset)))):
+        digest.update(_program_hash(path).encode())
     return digest.hexdigest()
 
 
