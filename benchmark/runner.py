@@ -88,8 +88,9 @@ def _work(job: Job, pipe: Connection) -> int:
     log = os.open(job.directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", 0), write_through=True)
-    sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0), write_through=True)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        raw = os.fdopen(number, "wb", 0)
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", write_through=True))
     if job.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 

@@ -12,51 +12,60 @@ import argparse
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.trees import SWEEP, Counts, differences, mpt, processes_of, start
+from tests.faults.trees import SMALL, Counts, differences, mpt, processes_of, start
+
+KILLS_PER_TREE = 6
 
 
-def torture(kills: int, seed: int, scratch: Path, runners: int = 1) -> Counts:
-    """Kill ``kills`` times, over as many sweeps as it takes, and compare each finished tree with an undisturbed one."""
+def torture(kills: int, seed: int, scratch: Path, runners: int = 1, say: Callable[[str], None] = print) -> Counts:
+    """Kill ``kills`` times, over as many trees as it takes, and compare each finished tree with an undisturbed one."""
     draw = random.Random(seed)
     counts = Counts(f"kill -9 of {'a runner' if runners == 1 else f'one of {runners} runners'}")
     calm = scratch / "calm"
+    first = start(*SMALL, "--out", calm)
+    under_way(calm, first)
     began = time.monotonic()
-    assert mpt(*SWEEP, "--out", calm).returncode == 0
-    whole = time.monotonic() - began
-    trees = 0
+    assert first.wait() == 0
+    working = time.monotonic() - began
+    tree = 0
     while counts.tried < kills:
-        tortured = scratch / f"tortured{trees}"
-        trees += 1
-        in_this_tree = 0
-        while counts.tried + in_this_tree < kills and in_this_tree < 8:
-            crowd = [start(*SWEEP, "--out", tortured) for _ in range(runners)]
-            time.sleep(draw.uniform(0.15, 0.9) * whole)
-            victim = crowd[in_this_tree % runners]
-            if victim.poll() is not None:  # it was faster
-                break
-            os.kill(victim.pid, signal.SIGKILL)
-            in_this_tree += 1
-            if runners > 1:
-                time.sleep(draw.uniform(0.0, 0.5) * whole)
+        tree += 1
+        tortured = scratch / f"tortured{tree}"
+        landed = 0
+        while landed < min(KILLS_PER_TREE, kills - counts.tried):
+            crowd = [start(*SMALL, "--out", tortured) for _ in range(runners)]
+            under_way(tortured, *crowd)
+            victims = draw.sample(crowd, draw.randint(1, runners))
+            for victim in victims:
+                time.sleep(draw.uniform(0.0, working / KILLS_PER_TREE))
+                if victim.poll() is None:
+                    os.kill(victim.pid, signal.SIGKILL)
+                    landed += 1
             for runner in crowd:
-                if runner is not victim and runner.poll() is None and draw.random() < 0.5:
-                    os.kill(runner.pid, signal.SIGKILL)
-                    in_this_tree += 1
                 runner.wait()
-        for runner in crowd:
-            runner.wait()
-        done = mpt(*SWEEP, "--out", tortured)
+            if not any(runner.returncode == -signal.SIGKILL for runner in crowd):
+                break  # all were faster than we
+        done = mpt(*SMALL, "--out", tortured)
         wrong = differences(calm, tortured) if done.returncode == 0 else [done.stderr[-500:]]
         if left := processes_of(tortured):
             wrong.append(f"processes live on: {left}")
-        for _ in range(in_this_tree):
-            counts.add(f"tree {trees}", *wrong)
+        for _ in range(landed):
+            counts.add(f"tree {tree}", *wrong)
+        say(f"tree {tree}: {landed} kills; {counts.tried} in all, {counts.tried - counts.survived} lost")
     return counts
+
+
+def under_way(out: Path, *sweeps: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has been started, or there is none to wait for: kills of a program that only loads tell less."""
+    while not any(out.glob("runs/*/*/*/*/lock.json")) and any(sweep.poll() is None for sweep in sweeps):
+        time.sleep(0.02)
 
 
 def main() -> int:
