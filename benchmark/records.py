@@ -22,6 +22,8 @@ from pydantic import (
     model_serializer,
 )
 
+from benchmark.errors import BenchmarkError
+
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "failed", "oom", "timeout", "skipped", "interrupted"]
@@ -190,7 +192,7 @@ class Record(_Part):
     provenance: Provenance | None = None
 
 
-class DamagedRecord(Exception):
+class DamagedRecord(BenchmarkError):
     """The file is no valid record; the message names the file and the first thing wrong with it."""
 
 

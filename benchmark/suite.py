@@ -91,11 +91,16 @@ def load_suite(name: str) -> Suite:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
+    place = ""
     try:
-        return Suite(**{"name": path.stem, **content})
+        suite = Suite(**{"name": path.stem, **content})
+        for dataset in suite.dataset_budget:
+            place = f"dataset_budget.{dataset}."
+            suite.budget_for(dataset)
+        return suite
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place += ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{path}: {unknown_name('key', place, Suite.model_fields)}") from error
         raise UsageError(f"{path}: '{place}': {first['msg']}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.records import Record
 from benchmark.report.overall import Study
 from benchmark.report.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
-from benchmark.report.runs import SCRATCH, Group
+from benchmark.report.runs import SCRATCH, Group, read_arrays
 from benchmark.report.style import marker
 from benchmark.seeding import stream_seed
 
@@ -269,12 +268,4 @@ def _runs_with(group: Group, name: str, every_seed: bool = False) -> list[tuple[
 
 def _load(group: Group, run: Record, name: str) -> dict[str, NDArray] | None:
     path = group.options.file(run.key, name)
-    if path is None:
-        return None
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return None
+    return None if path is None else read_arrays(path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import shutil
 import subprocess
@@ -22,7 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.trees import SWEEP, Counts, differences, mpt, processes_of
+from tests.faults.trees import SMALL as SWEEP
+from tests.faults.trees import Counts, differences, mpt, processes_of
 
 INSIDE = "MPTBENCH_FAULTS_INSIDE"
 DISK_MIB = 160
@@ -72,12 +72,12 @@ def goes_on(calm: Path, out: Path) -> list[str]:
     return differences(calm, out) if done.returncode == 0 else [f"cannot go on: {done.stderr[-400:]}"]
 
 
-def full_disk(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> None:
-    for records in (0, 3, 6, 9):
+def full_disk(disk: Path, calm: Path, counts: Counts) -> None:
+    for records in (0, 2, 4, 6):
         out, filler = disk / f"full{records}", disk / "filler"
         with under_way(out, records) as sweep:
             fill(filler)
-            wrong = stopped_well(sweep, "same command again", out) if records < 9 or sweep.poll() is None else []
+            wrong = stopped_well(sweep, "same command again", out) if records < 6 or sweep.poll() is None else []
         damaged = json.loads(mpt("status", "--out", out, "--json").stdout)["damaged"] if records else []
         filler.unlink()
         counts.add(f"disk full after {records} records", *wrong, *damaged, *goes_on(calm, out))
@@ -94,7 +94,7 @@ def fill(filler: Path) -> None:
                 continue
 
 
-def file_limit(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> None:
+def file_limit(disk: Path, calm: Path, counts: Counts) -> None:
     out = disk / "limited"
 
     def limit() -> None:
@@ -106,10 +106,10 @@ def file_limit(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> N
     shutil.rmtree(out)
 
 
-def read_only(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> None:
+def read_only(disk: Path, calm: Path, counts: Counts) -> None:
     out = disk / "frozen"
     shutil.copytree(calm, out)
-    victim = next(out.glob("runs/*/mpt_rec/frozen/*/record.json"))
+    victim = next(out.glob("runs/*/shared_bottom/frozen/*/record.json"))
     victim.unlink()
     remount(disk, "ro")
     try:
@@ -132,7 +132,7 @@ def remount(disk: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
-def renamed(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> None:
+def renamed(disk: Path, calm: Path, counts: Counts) -> None:
     for records in (1, 5):
         out, moved = disk / f"here{records}", disk / f"there{records}"
         with under_way(out, records) as sweep:
@@ -141,15 +141,14 @@ def renamed(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> None
         counts.add(f"tree renamed after {records} records", *wrong, *goes_on(calm, moved))
 
 
-def times(disk: Path, calm: Path, counts: Counts, draw: random.Random) -> None:
+def times(disk: Path, calm: Path, counts: Counts) -> None:
     """Files from the future and the past, and locks of the dead with such times."""
     ten_years = 10 * 365 * 86400
     for what, shift in (("future", ten_years), ("past", -ten_years)):
         out = disk / what
         shutil.copytree(calm, out)
-        for victim in list(out.glob("runs/*/mpt_rec/f*/*/record.json")):
+        for victim in list(out.glob("runs/*/shared_bottom/f*/*/record.json")):
             victim.unlink()
-            (victim.parent / "lock.json").write_text('{"where": "here", "pid": 1, "started": "0", "token": "x"}')
             own = {"where": own_place(), "pid": 2**22 + 5, "started": "1", "token": "x"}
             (victim.parent / "lock.json").write_text(json.dumps(own))
         for path in out.rglob("*"):
@@ -164,7 +163,7 @@ def own_place() -> str:
     return _where()
 
 
-FAULTS: tuple[Callable[[Path, Path, Counts, random.Random], None], ...] = (
+FAULTS: tuple[Callable[[Path, Path, Counts], None], ...] = (
     full_disk,
     file_limit,
     read_only,
@@ -187,7 +186,7 @@ def spoil(scratch: Path) -> Counts:
         if fault in MOUNTED and not own:
             counts.name += f" (not tried here: {fault.__name__})"
         else:
-            fault(disk, calm, counts, random.Random(0))
+            fault(disk, calm, counts)
     if own:
         subprocess.run(["umount", "-l", str(disk)], check=False)
     return counts
