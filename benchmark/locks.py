@@ -102,11 +102,14 @@ def _started(pid: object) -> str | None:
     """When a process started, or None if there is none: tells a process from a later one with the same number."""
     if not isinstance(pid, int) or pid <= 0:
         return None
-    try:  # in ticks since the boot: psutil's time of day moves when the clock is set
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        pass
+    if Path("/proc/self/stat").exists():  # in ticks since the boot: psutil's time of day moves when the clock is set
+        try:
+            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            return None
+        return None if state in "ZX" else fields[18]  # a zombie is dead, only nobody has asked for it yet
     try:
-        return str(psutil.Process(pid).create_time()) if not Path("/proc/self/stat").exists() else None
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
     except (psutil.Error, ValueError, OverflowError):
         return None

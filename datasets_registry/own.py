@@ -236,7 +236,11 @@ def read_schema(path: Path) -> OwnDataset:
     hub_splits = files if content.get("hub") else {}
     paths = {key: (path.parent / value).resolve() for key, value in files.items() if not hub_splits}
     for key, file in paths.items():
-        if not file.is_file():
+        try:
+            present = file.is_file()
+        except OSError:  # for example a name that is too long
+            present = False
+        if not present:
             raise UsageError(f"{path}: files.{key} names {file}, which is no file.")
     tasks = [*content["old_tasks"], *content.get("new_tasks", ())]
     for name in content.get("tasks", {}):
