@@ -146,6 +146,8 @@ def execute_plan(
         record = existing_record(item, options.out, warn, set_aside=not only_read)
         if record is not None and keeps(options.mode, record, stale):
             sweep.done[item.id] = record
+            if not only_read:
+                _bury_lock(item.directory(options.out))
         elif not only_read:
             sweep.waiting.append(item)
     for item in _lost_weights(sweep.waiting, sweep.done, plan, options.out):
@@ -292,6 +294,14 @@ def check_space(out: Path) -> None:
             f"Only {free >> 20} MiB are free under {out}; stopped before work is lost. "
             "Free some space and start the same command again: it goes on where it stopped."
         )
+
+
+def _bury_lock(directory: Path) -> None:
+    """Remove what a runner left that was killed, or lost sight of the tree, between its record and its lock."""
+    if (directory / "lock.json").exists():
+        lock = Lock.acquire(directory)
+        if lock is not None:
+            lock.release()
 
 
 def _identity(out: Path) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from benchmark.records import read_records, run_directory, write_record
 from tests.sweep.trees import HERE, TINY, without_times
 
 ROOT = HERE.parents[1]
-DRIVER = [sys.executable, "-m", "tests.faults.driver", "run", *map(str, TINY), "--methods", "shared_bottom,mpt_rec"]
+DRIVER = [sys.executable, "-m", "tests.faults.driver", "run", *map(str, TINY), "--jobs", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,8 @@ def test_lost_weights_are_made_again_when_an_arm_needs_them(mpt, swept, tmp_path
 
 def test_records_are_bit_equal_from_a_fresh_process_with_other_jobs_in_another_order(mpt, swept, tmp_path):
     fresh = tmp_path / "fresh"
-    done = subprocess.run([*DRIVER, "--jobs", "4", "--out", fresh], cwd=ROOT, capture_output=True, text=True)
+    words = [*DRIVER, "--methods", "shared_bottom,mpt_rec", "--out", fresh]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert without_times(fresh) == without_times(swept)
 
@@ -105,21 +106,23 @@ def test_records_do_not_depend_on_the_order_of_the_plan(mpt, swept, tmp_path, mo
     assert without_times(other) == without_times(swept)
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_bits(tmp_path):
-    words = [*DRIVER, "--set", "budget.epochs=12", "--set", "budget.patience=12", "--arms", "joint", "--jobs", "1"]
+def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_bits(mpt, tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "CHECKPOINT_SECONDS", 0.0)
+    wanted = ("--methods", "mpt_rec", "--arms", "joint", "--set", "budget.epochs=6", "--set", "budget.patience=6")
     calm, killed = tmp_path / "calm", tmp_path / "killed"
-    assert subprocess.run([*words, "--out", calm], cwd=ROOT, capture_output=True).returncode == 0
-    runner = subprocess.Popen([*words, "--out", killed], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert mpt("run", *TINY, *wanted, "--out", calm).code == 0
+    words = [*DRIVER, *wanted, "--out", killed]
+    runner = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = None
     while runner.poll() is None and checkpoint is None:
         for path in killed.glob("runs/tiny/mpt_rec/joint/*/progress.pt"):
             saved = torch.load(path, weights_only=True)
-            checkpoint = saved if len(saved["state"]["curve"]) >= 2 else None
+            checkpoint = saved if len(saved["state"]["curve"]) < 5 else None
         time.sleep(0.01)
     os.kill(runner.pid, signal.SIGKILL)
     runner.wait()
     assert checkpoint is not None, "the run was over before it was killed"
-    assert subprocess.run([*words, "--out", killed], cwd=ROOT, capture_output=True).returncode == 0
+    assert mpt("run", *TINY, *wanted, "--out", killed).code == 0
     assert without_times(killed) == without_times(calm)
     resumed = next(r for r in read_records(killed)[0] if (r.key.method, r.key.arm) == ("mpt_rec", "joint"))
     first = checkpoint["state"]["curve"][0]["train_seconds"]
