@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark import __version__
-from benchmark.errors import BenchmarkError, UsageError, unknown_name
+from benchmark.errors import BenchmarkError, UsageError, unknown_name, visible
 
 if TYPE_CHECKING:
     from benchmark.plan import Plan
@@ -47,7 +47,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except BenchmarkError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted. Start the same command again to go on.", err=True)

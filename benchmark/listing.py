@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import environment
-from benchmark.errors import BenchmarkError, UsageError
+from benchmark.errors import BenchmarkError, UsageError, visible
 from benchmark.records import Record, read_records, write_atomically
 from methods import METHODS, declared
 
@@ -210,7 +210,7 @@ def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
         "total": len(records),
         "by_status": dict(Counter(record.status for record in records)),
         "failures": [
-            f"{record.run_id} {_label(record)} {record.status}: {record.reason}"
+            visible(f"{record.run_id} {_label(record)} {record.status}: {record.reason}")
             for record in records
             if record.status != "ok"
         ],
@@ -257,7 +257,7 @@ def describe_record(record: Record) -> str:
         origin = record.provenance
         lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
     lines += [f"  | {line}" for line in record.log_tail]
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def _label(record: Record) -> str:

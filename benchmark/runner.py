@@ -22,7 +22,7 @@ import torch
 
 from benchmark import environment, meters, processes
 from benchmark.arms import ARMS
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, visible
 from benchmark.protocol import InvariantBroken, Outcome, execute
 from benchmark.records import Epoch, Key, Provenance, Record, run_directory, run_id, write_atomically, write_record
 from benchmark.registry import where
@@ -184,7 +184,7 @@ def _failed(job: Job, error: BaseException, provenance: Provenance | None) -> Re
         run_id=run_id(job.key),
         key=job.key,
         status="oom" if _out_of_memory(error) else "failed",
-        reason=_visible(_reason(error, job.key.method), REASON_LENGTH),
+        reason=visible(_reason(error, job.key.method), REASON_LENGTH),
         log_tail=log_tail(job.directory),
         parent=job.parent,
         provenance=provenance,
@@ -232,12 +232,7 @@ def log_tail(directory: Path) -> list[str]:
             lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:]
     except OSError:
         return []
-    return [_visible(line, 500) for line in lines]
-
-
-def _visible(text: str, length: int) -> str:
-    """Control characters as escapes, so that what a method prints or raises cannot steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text[:length])
+    return [visible(line, 500) for line in lines]
 
 
 def _epochs(key: Key) -> int:
