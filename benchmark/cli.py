@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark import __version__
-from benchmark.errors import BenchmarkError, UsageError, unknown_name
+from benchmark.errors import BenchmarkError, UsageError, unknown_name, visible
 
 if TYPE_CHECKING:
     from benchmark.executor import Options as ExecutorOptions
     from benchmark.plan import Plan
-    from benchmark.records import Record
     from benchmark.suite import Suite
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
@@ -64,7 +63,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except BenchmarkError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted. Start the same command again to go on.", err=True)
@@ -72,6 +71,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output (head, less) has gone: not our error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"Error: {error.filename}: {error.strerror}. --out DIR names another result tree.", err=True)
+        sys.exit(1)
 
 
 @click.group(cls=_RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -141,7 +145,7 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     from rich.console import Console
 
     from benchmark.executor import execute_plan
-    from benchmark.listing import remember_suite
+    from benchmark.listing import Freshness, remember_suite
     from benchmark.plan import make_plan
     from benchmark.progress import ProgressDisplay
     from benchmark.suite import with_config_file
@@ -172,11 +176,15 @@ def run(suite_name: str | None, out: Path | None, **options: Any) -> int:
     execution.fail_fast, execution.debug = options["fail_fast"], options["debug"]
     with ProgressDisplay(console, len(plan.runs), jobs) as display:
         summary = execute_plan(
-            plan, execution, display, warn=lambda text: click.echo(f"Warning: {text}", err=True), stale=_is_stale
+            plan,
+            execution,
+            display,
+            warn=lambda text: click.echo(f"Warning: {text}", err=True),
+            stale=Freshness(options["data_dir"]).is_stale,
         )
     if summary.records:
         remember_suite(out, suite)
-        _write_tables(out, console)
+        _write_tables(out, options["data_dir"], console)
     bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
     console.print(
         f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), "
@@ -247,7 +255,7 @@ def tune(suite_name: str | None, out: Path | None, **options: Any) -> int:
             _execution(out, jobs, device, options),
             display,
             warn=lambda text: click.echo(f"Warning: {text}", err=True),
-            stale=_is_stale,
+            stale=Freshness(options["data_dir"]).is_stale,
             finished=finished,
         )
     click.echo(describe_search(found))
@@ -328,12 +336,16 @@ def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_f
 @cli.command()
 @_common
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def status(suite_name: str | None, out: Path | None, as_json: bool) -> None:
+@_data_option
+@_files
+def status(suite_name: str | None, out: Path | None, as_json: bool, data_dir: Path | None, **files: Any) -> None:
     """What a result tree holds: runs by status, failures with their reasons, stale records."""
     from benchmark.listing import status_of
 
     tree = _tree(suite_name, out)
-    report = status_of(tree)
+    _load_files("method", files["method_files"])
+    _load_files("dataset", files["dataset_files"])
+    report = status_of(tree, data_dir)
     if as_json:
         click.echo(json.dumps(report, indent=1, ensure_ascii=False))
         return
@@ -369,13 +381,19 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Another result tree whose records join yours; the tables go to <out>/comparison.",
 )
-def tables(suite_name: str | None, out: Path | None, check: bool, compare_to: Path | None) -> int:
+@_data_option
+@_files
+def tables(
+    suite_name: str | None, out: Path | None, check: bool, compare_to: Path | None, data_dir: Path | None, **files: Any
+) -> int:
     """Rebuild all tables and figures from the records alone."""
     from benchmark import report
     from benchmark.listing import report_options, titles
 
     tree = _tree(suite_name, out)
-    options = report_options(tree)
+    _load_files("method", files["method_files"])
+    _load_files("dataset", files["dataset_files"])
+    options = report_options(tree, data_dir)
     if compare_to is not None:
         compared = report.compare(tree, compare_to, titles(), **options)
         for problem in compared.problems:
@@ -648,17 +666,11 @@ def _unique_skips(plan: Plan) -> list[str]:
     return list(dict.fromkeys(f"{skip.dataset}/{skip.method}/{skip.arm}: {skip.reason}" for skip in plan.skips))
 
 
-def _is_stale(record: Record) -> bool:
-    from benchmark.listing import staleness
-
-    return staleness(record) is not None
-
-
-def _write_tables(out: Path, console: Any) -> None:
+def _write_tables(out: Path, data_dir: Path | None, console: Any) -> None:
     from benchmark import report
     from benchmark.listing import report_options, titles
 
-    made = report.report(out, titles(), **report_options(out))
+    made = report.report(out, titles(), **report_options(out, data_dir))
     written = made.write(out)
     text = made.terminal(console.is_terminal)
     console.print(text, markup=False, highlight=False, soft_wrap=True)

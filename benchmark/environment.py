@@ -6,27 +6,34 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.arms import ARMS
+from datasets_registry.pipeline import ENCODING_MODULES, declared
+
+if TYPE_CHECKING:
+    from benchmark.records import Key
+    from datasets_registry.base import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "numpy", "pandas", "scipy", "datasets", "pyarrow", "pydantic")
+PACKAGES = ("torch", "numpy", "pandas", "scipy", "datasets", "pyarrow", "pydantic", "torchjd")
 NUMERIC_PACKAGES = ("torch", "numpy")
 """Packages whose version can change a run's numbers; they are part of the code fingerprint."""
 
 CORE = tuple(
     ROOT / name
     for name in (
-        "benchmark/adaptation.py",
         "benchmark/arms.py",
-        "benchmark/balancing.py",
-        "benchmark/continual.py",
         "benchmark/metrics.py",
         "benchmark/options.py",
+        "benchmark/preparation.py",
         "benchmark/protocol.py",
         "benchmark/rows.py",
         "benchmark/seeding.py",
@@ -37,6 +44,12 @@ CORE = tuple(
     )
 )
 """Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
+
+ADAPTATION, CONTINUAL, BALANCING = (ROOT / f"benchmark/{name}.py" for name in ("adaptation", "continual", "balancing"))
+"""Code that only some runs' numbers depend on."""
+
+ENCODER = tuple(ROOT / "datasets_registry" / f"{name}.py" for name in ENCODING_MODULES)
+"""Code that every dataset's arrays depend on."""
 
 
 @functools.cache
@@ -56,22 +69,59 @@ def commit() -> tuple[str | None, bool | None]:
     return (head.stdout.strip(), bool(changes.stdout.strip())) if head.returncode == 0 else (None, None)
 
 
-def code_fingerprint(method_file: str | Path) -> str:
-    """Hash of what can change a run's numbers: the core, the method's file, the numeric packages' versions.
+def code_fingerprint(method_file: str | Path, key: Key) -> str:
+    """Hash of what can change a run's numbers: the core, the method's file with the helpers that it imports, what the
+    run's arm and balancing add, and the numeric packages' versions.
 
     Comments, docstrings and layout do not count: files are hashed as parsed programs.
     """
+    arm, packages, files = ARMS.get(key.arm), list(NUMERIC_PACKAGES), [*CORE, Path(method_file)]
+    files += [path for path in _imported_helpers(Path(method_file)) if path not in CORE]
+    if arm is not None:  # a record may come from a program that has more arms
+        files += [ADAPTATION] * bool(arm.adaptation) + [CONTINUAL] * bool(arm.continual)
+    if "balancing" in key.config:  # options stand in a key where they differ from their defaults
+        files.append(BALANCING)
+        packages.append("torchjd")
     digest = hashlib.blake2b(digest_size=8)
-    for path in (*CORE, Path(method_file)):
+    for path in files:
         digest.update(_program_hash(path).encode())
-    for package, version in versions(NUMERIC_PACKAGES).items():
+    for package, version in versions(packages).items():
         digest.update(f"{package}={version}".encode())
     return digest.hexdigest()
 
 
+def remember_code(method_files: Iterable[str | Path]) -> None:
+    """Hash now what `code_fingerprint` may ask for later, so that it speaks of the code that has been loaded."""
+    for path in (*CORE, ADAPTATION, CONTINUAL, BALANCING, *map(Path, method_files)):
+        _program_hash(path)
+        for helper in _imported_helpers(path):
+            _program_hash(helper)
+
+
+@functools.cache
+def _imported_helpers(path: Path) -> tuple[Path, ...]:
+    """Modules of the package ``methods`` that a file imports by name."""
+    imports = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.ImportFrom))
+    names = sorted({node.module for node in imports if (node.module or "").startswith("methods.")})
+    files = (ROOT / f"{name.replace('.', '/')}.py" for name in names if name)
+    return tuple(file for file in files if file.is_file())
+
+
+def data_code(dataset: Dataset) -> str:
+    """Hash of what turns a dataset's raw files into arrays: the encoder, the dataset's own file, its description."""
+    digest = hashlib.blake2b(repr(declared(dataset)).encode(), digest_size=8)
+    for path in (*ENCODER, Path(inspect.getfile(type(dataset)))):
+        digest.update(_program_hash(path).encode())
+    return digest.hexdigest()
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 @functools.cache
 def _program_hash(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parsed(path)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

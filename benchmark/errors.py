@@ -35,3 +35,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     suggestion = f" Did you mean '{nearest[0]}'?" if nearest else f" Known: {', '.join(known) or 'none'}."
     return UsageError(f"Unknown {kind} '{name}'.{suggestion}{' ' + hint if hint else ''}")
+
+
+def visible(text: str, length: int | None = None) -> str:
+    """Control and direction characters as escapes: what a method, a file or a record says cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in text[:length])

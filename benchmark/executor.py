@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pdb
 import shutil
 import signal
 import time
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -19,11 +23,19 @@ from benchmark.errors import BenchmarkError, UsageError
 from benchmark.locks import HEARTBEAT_SECONDS, Lock
 from benchmark.plan import Plan, Run
 from benchmark.records import DamagedRecord, Key, Record, read_record, run_id, write_record
-from benchmark.runner import Job, log_tail, run, run_in_child
+from benchmark.runner import CHECKPOINT_SECONDS, NO_ROOM, OUTPUT_LOST, Job, OutputLost, log_tail, run, run_in_child
 
 ASK_SECONDS, INSIST_SECONDS = 5.0, 5.0
 """How long a run over its limit is asked (SIGINT) and told (SIGTERM) to end before its process group is killed."""
+END_SECONDS = 10.0
+"""How long a supervisor has to kill its run before it is killed itself."""
 LEAST_FREE_BYTES = 64 << 20
+RETRIES = 2
+"""How often a run is started again that was lost by no fault of its method."""
+SERVER_LOST = 255
+"""What multiprocessing reports as exit code when the server that forks the runs has died."""
+FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+"""Signals that come from an operator or a batch system, not from what a program does."""
 
 
 @dataclass
@@ -81,10 +93,11 @@ class _Child:
     lock: Lock
     over_limit: bool = False
     beaten: float = 0.0
+    output_lost: str | None = None
 
 
-def existing_record(run: Run, out: Path, warn: Callable[[str], None]) -> Record | None:
-    """The run's record, if there is one that can be read. A damaged one is set aside and reported."""
+def existing_record(run: Run, out: Path, warn: Callable[[str], None], set_aside: bool = True) -> Record | None:
+    """The run's record, if there is one that can be read. A damaged one is reported and, by default, set aside."""
     path = run.directory(out) / "record.json"
     if not path.exists():
         return None
@@ -94,6 +107,9 @@ def existing_record(run: Run, out: Path, warn: Callable[[str], None]) -> Record 
             raise DamagedRecord(f"{path}: belongs to another run ({record.run_id})")
         return record
     except DamagedRecord as error:
+        if not set_aside:
+            warn(f"{error}.")
+            return None
         aside = path.with_name(f"record.damaged-{time.time_ns()}.json")
         path.rename(aside)
         warn(f"{error}. It was set aside as {aside.name}; the run is done again.")
@@ -122,78 +138,140 @@ def execute_plan(
     stale: Callable[[Record], bool] = lambda record: False,
 ) -> Summary:
     """Run what the mode asks for. Ctrl-C ends it cleanly; the summary says so."""
-    check_writable(options.out)
-    summary = Summary(len(plan.runs))
-    done: dict[str, Record] = {}
-    waiting: list[Run] = []
-    versions: dict[str, tuple[int, int] | None] = {}
+    only_read = options.mode == "only-read"
+    if not only_read:
+        check_writable(options.out)
+    sweep = _Sweep(plan, options, watcher, warn)
     for item in plan.runs:
-        versions[item.id] = _version(item, options.out)
-        record = existing_record(item, options.out, warn)
+        record = existing_record(item, options.out, warn, set_aside=not only_read)
         if record is not None and keeps(options.mode, record, stale):
-            done[item.id] = record
-        elif options.mode != "only-read":
-            waiting.append(item)
-    for item in _lost_weights(waiting, done, plan, options.out):
-        del done[item.id]
-        waiting.insert(0, item)
+            sweep.done[item.id] = record
+            if not only_read:
+                _bury_lock(item.directory(options.out))
+        elif not only_read:
+            sweep.waiting.append(item)
+    for item in _lost_weights(sweep.waiting, sweep.done, plan, options.out):
+        del sweep.done[item.id]
+        sweep.waiting.insert(0, item)
+    summary = Summary(len(plan.runs), kept=sum(item.id in sweep.done for item in plan.runs))
     for item in plan.runs:
-        if item.id in done:
-            summary.kept += 1
-            watcher.ended(item, done[item.id], kept=True)
-    children: list[_Child] = []
-    context = processes.context()
-
-    def finish(item: Run, record: Record) -> None:
-        done[item.id] = record
-        watcher.ended(item, record, kept=False)
-
+        if item.id in sweep.done:
+            watcher.ended(item, sweep.done[item.id], kept=True)
     try:
-        while waiting or children:
-            for item in _ready(waiting, done):
-                if len(children) >= options.jobs:
-                    break
-                parent = done.get(run_id(item.parent)) if item.parent else None
-                if parent is not None and parent.status != "ok":
-                    waiting.remove(item)
-                    finish(item, _skipped(item, options.out, parent))
-                    continue
-                check_space(options.out)
-                lock = Lock.acquire(item.directory(options.out))
-                if lock is None:  # another runner is at it: take the next one, and its record when it is there
-                    continue
-                waiting.remove(item)
-                written = _version(item, options.out) != versions.get(item.id)
-                record = existing_record(item, options.out, warn) if written else None
-                if record is not None and keeps("fill", record, stale):
-                    lock.release()
-                    finish(item, record)
-                    continue
-                watcher.started(item)
-                job = _job(item, plan, options)
-                if options.debug:
-                    finish(item, _debug(job, item, watcher))
-                    lock.release()
-                else:
-                    children.append(_start(context, item, job, plan.suite.limits.seconds, lock))
-            if not children:
-                time.sleep(0.2 if waiting else 0.0)
-            for child in _poll(children, watcher):
-                children.remove(child)
-                record = _collect(child, options.out)
-                child.lock.release()
-                finish(child.run, record)
-                if options.fail_fast and record.status != "ok":
-                    raise BenchmarkError(f"{child.run.label} ended with status '{record.status}': {record.reason}")
+        sweep.run()
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OSError as error:
+        if error.filename is None and error.errno not in NO_ROOM:
+            raise
+        raise OutputLost.at(options.out, error) from error
     finally:
-        for child in children:
-            _kill(child.process, signal.SIGKILL)
-            child.process.join()
-            child.lock.release()
-    summary.records = [done[item.id] for item in plan.runs if item.id in done]
+        sweep.stop()
+    summary.records = [sweep.done[item.id] for item in plan.runs if item.id in sweep.done]
     return summary
+
+
+class _Sweep:
+    """A plan under way: what is done, what waits, which children are at work."""
+
+    def __init__(self, plan: Plan, options: Options, watcher: Watcher, warn: Callable[[str], None]) -> None:
+        self.done: dict[str, Record] = {}
+        self.waiting: list[Run] = []
+        self._plan, self._options, self._watcher, self._warn = plan, options, watcher, warn
+        self._children: list[_Child] = []
+        self._attempts: Counter[str] = Counter()
+        self._versions = {item.id: _version(item, options.out) for item in plan.runs}
+        self._tree = _identity(options.out)
+
+    def run(self) -> None:
+        """Until nothing waits. Raises OutputLost when results cannot be kept, BenchmarkError with fail_fast."""
+        while self.waiting or self._children:
+            for item in _ready(self.waiting, self.done):
+                if len(self._children) >= self._options.jobs:
+                    break
+                self._check_tree()
+                self._begin(item)
+            if not self._children:
+                time.sleep(0.2 if self.waiting else 0.0)
+            for child in _poll(self._children, self._watcher):
+                self._children.remove(child)
+                self._check_tree()
+                self._end(child)
+
+    def stop(self) -> None:
+        """Leave no process and no lock behind."""
+        for child in self._children:
+            _send(child.process, processes.END)
+        for child in self._children:
+            _end(child.process)
+            child.lock.release()
+
+    def _begin(self, item: Run) -> None:
+        """Start a run, unless it cannot be, another runner is at it, or that one has done it in the meantime."""
+        out = self._options.out
+        parent = self.done.get(run_id(item.parent)) if item.parent else None
+        if parent is not None and parent.status != "ok":
+            self._finish(item, _skipped(item, out, parent))
+            return
+        check_space(out)
+        lock = Lock.acquire(item.directory(out))
+        if lock is None:  # another runner is at it: take the next one, and its record when it is there
+            return
+        written = _version(item, out) != self._versions.get(item.id)
+        record = existing_record(item, out, self._warn) if written else None
+        if record is not None and keeps("fill", record, lambda record: False):
+            lock.release()
+            self._finish(item, record)
+            return
+        self._attempts[item.id] += 1
+        job = _job(item, self._plan, self._options, self._attempts[item.id])
+        if self._options.debug:
+            with lock:
+                record = _debug(job, item, self._watcher)
+            self._finish(item, record)
+            return
+        try:
+            child = _start(processes.context(), item, job, self._plan.suite.limits.seconds, lock)
+        except (OSError, EOFError) as error:  # the server is gone; asked again, it starts anew
+            lock.release()
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            if self._attempts[item.id] > RETRIES:
+                raise BenchmarkError(f"{item.label}: no process could be started for it: {error}") from error
+            self._warn(f"{item.label}: no process could be started for it ({error}); trying again.")
+            return
+        self.waiting.remove(item)
+        self._children.append(child)
+        self._watcher.started(item)
+
+    def _end(self, child: _Child) -> None:
+        """Take up what a child left; start it again if it was lost by no fault of its own."""
+        item, attempts = child.run, self._attempts[child.run.id]
+        child.process.join()
+        outside = _outside(child)
+        with child.lock:
+            if outside and attempts <= RETRIES and not (item.directory(self._options.out) / "record.json").exists():
+                self._warn(f"{item.label}: {outside}; starting it again ({attempts} of {RETRIES}).")
+                self.waiting.insert(0, item)
+                return
+            record = _collect(child, self._options.out, attempts)
+        self._finish(item, record)
+
+    def _finish(self, item: Run, record: Record) -> None:
+        if item in self.waiting:
+            self.waiting.remove(item)
+        self.done[item.id] = record
+        self._watcher.ended(item, record, kept=False)
+        if self._options.fail_fast and record.status != "ok":
+            raise BenchmarkError(f"{item.label} ended with status '{record.status}': {record.reason}")
+
+    def _check_tree(self) -> None:
+        out = self._options.out
+        if _identity(out) != self._tree:
+            raise OutputLost(
+                f"{out} is no longer the directory that this sweep began in (moved, renamed or replaced). Move it back "
+                "and start the same command again, or name its new place with --out DIR: what was done is kept."
+            )
 
 
 def check_writable(out: Path) -> None:
@@ -218,6 +296,23 @@ def check_space(out: Path) -> None:
         )
 
 
+def _bury_lock(directory: Path) -> None:
+    """Remove what a runner left that was killed, or lost sight of the tree, between its record and its lock."""
+    if (directory / "lock.json").exists():
+        lock = Lock.acquire(directory)
+        if lock is not None:
+            lock.release()
+
+
+def _identity(out: Path) -> tuple[int, int] | None:
+    """Tells a directory from another one that has taken its place."""
+    try:
+        entry = out.stat()
+    except OSError:
+        return None
+    return entry.st_dev, entry.st_ino
+
+
 def _version(item: Run, out: Path) -> tuple[int, int] | None:
     """Tells a record from one that another runner put in its place later."""
     try:
@@ -240,11 +335,20 @@ def _lost_weights(waiting: list[Run], done: dict[str, Record], plan: Plan, out: 
         if item.id in needed
         and item.id in done
         and done[item.id].status == "ok"
-        and not (item.directory(out) / "weights.pt").is_file()
+        and not _whole(item.directory(out) / "weights.pt")
     ]
 
 
-def _job(item: Run, plan: Plan, options: Options) -> Job:
+def _whole(path: Path) -> bool:
+    """Whether a weights file is there and every part of it has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError):
+        return False
+
+
+def _job(item: Run, plan: Plan, options: Options, attempts: int) -> Job:
     memory = plan.suite.limits.memory_gib
     return Job(
         key=item.key,
@@ -259,6 +363,8 @@ def _job(item: Run, plan: Plan, options: Options) -> Job:
         memory_bytes=int(memory * (1 << 30)) if memory else None,
         method_files=options.method_files,
         dataset_files=options.dataset_files,
+        attempts=attempts,
+        checkpoint_seconds=CHECKPOINT_SECONDS,
     )
 
 
@@ -269,8 +375,10 @@ def _weights(parent: Key, out: Path) -> Path:
 def _start(context: BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
-    # A result of an earlier attempt must not be mistaken for this one's.
+    # A result of an earlier attempt must not be mistaken for this one's; half-written files are nobody's.
     (job.directory / "record.json").unlink(missing_ok=True)
+    for left in job.directory.glob(".*.*"):
+        left.unlink(missing_ok=True)
     process.start()
     sender.close()
     now = time.monotonic()
@@ -289,7 +397,11 @@ def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
         child = by_pipe.get(pipe) if isinstance(pipe, Connection) else None
         if child is not None:
             try:
-                watcher.epoch(child.run, *child.pipe.recv())
+                told = child.pipe.recv()
+                if isinstance(told, str):
+                    child.output_lost = told
+                else:
+                    watcher.epoch(child.run, *told)
             except (EOFError, OSError):
                 child.pipe.close()
     now = time.monotonic()
@@ -299,33 +411,57 @@ def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
             child.beaten = now
         while child.signals and child.signals[0][0] <= now:
             child.over_limit = True
-            _kill(child.process, child.signals.pop(0)[1])
+            number = child.signals.pop(0)[1]
+            if number == signal.SIGKILL:
+                _end(child.process)
+            else:
+                _send(child.process, number)
     return [child for child in children if not child.process.is_alive()]
 
 
-def _kill(process: BaseProcess, number: int) -> None:
-    """Signal the child's whole process group (it made itself the leader of one)."""
-    assert process.pid is not None
+def _send(process: BaseProcess, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, number)
-        else:  # it has not come as far as its own group yet
-            os.kill(process.pid, number)
+        os.kill(process.pid or 0, number)
 
 
-def _collect(child: _Child, out: Path) -> Record:
-    """The record that a child left, or one that says how it went without one."""
-    child.process.join()
-    _kill(child.process, signal.SIGKILL)  # whatever it forked and left behind
+def _end(process: BaseProcess) -> None:
+    """End a run and everything that it has started: its supervisor does that, unless it cannot any more."""
+    if process.exitcode is None:
+        _send(process, processes.END)
+        process.join(END_SECONDS)
+    if process.exitcode is None:
+        _send(process, signal.SIGKILL)
+        process.join()
+
+
+def _outside(child: _Child) -> str | None:
+    """What has ended a run if it was neither its method nor this program."""
+    code = child.process.exitcode or 0
+    if child.over_limit:
+        return None
+    if code == SERVER_LOST:
+        return "its process was lost together with the server that had started it"
+    return f"its process was ended from outside ({signal.Signals(-code).name})" if -code in FROM_OUTSIDE else None
+
+
+def _collect(child: _Child, out: Path, attempts: int) -> Record:
+    """The record that a child left, or one that says how it went without one. Raises OutputLost."""
     directory = child.run.directory(out)
     seconds = time.monotonic() - child.started
     with contextlib.suppress(DamagedRecord, OSError):
         return read_record(directory / "record.json")
     code = child.process.exitcode or 0
+    if code == OUTPUT_LOST and not child.over_limit:
+        while child.output_lost is None and not child.pipe.closed and child.pipe.poll():
+            told = child.pipe.recv()
+            child.output_lost = told if isinstance(told, str) else None
+        raise OutputLost(child.output_lost or f"Cannot write to {directory}.")
     if child.over_limit:
         status, reason = "timeout", f"stopped after {seconds:.0f} s by the suite's limit"
     elif code == -signal.SIGKILL:
         status, reason = "oom", "killed by the system (SIGKILL), most likely out of memory"
+    elif outside := _outside(child):
+        status, reason = "failed", f"{outside}, {attempts} times"
     elif code < 0:
         status, reason = "failed", f"process died of {signal.Signals(-code).name}"
     else:
@@ -355,5 +491,10 @@ def _skipped(item: Run, out: Path, parent: Record) -> Record:
 
 
 def _debug(job: Job, item: Run, watcher: Watcher) -> Record:
-    """In this process, so that a debugger reaches it."""
-    return run(job, lambda epoch: watcher.epoch(item, epoch.epoch, job.key.budget["epochs"]))
+    """In this process, so that a debugger reaches it: at an error it opens where the error was raised."""
+
+    def inspect(error: BaseException) -> None:
+        pdb.post_mortem(error.__traceback__)
+
+    watcher.started(item)
+    return run(job, lambda epoch: watcher.epoch(item, epoch.epoch, job.key.budget["epochs"]), on_error=inspect)

@@ -8,11 +8,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import environment
-from benchmark.errors import BenchmarkError, UsageError
+from benchmark.errors import BenchmarkError, UsageError, visible
 from benchmark.records import Record, read_records, write_atomically
 from methods import METHODS, declared
 
@@ -193,15 +194,56 @@ def _changes(study: Study) -> str:
     return ", ".join(f"{name}={value}" for name, value in study.best.values.items()) or "the default"
 
 
-def staleness(record: Record) -> str | None:
-    """Why a record is stale (its code has changed since), or None. Records without numbers are never stale."""
-    if record.status != "ok" or record.provenance is None:
-        return None
-    file = _method_file(record.key.method)
-    if file is None:  # a file of the user's that this command was not told of: nothing can be said
-        return None
-    now = environment.code_fingerprint(file)
-    return None if now == record.provenance.code_fingerprint else "the code has changed since"
+@dataclass(frozen=True)
+class _Data:
+    """A dataset as it is now: fingerprint of its arrays (None if they are not encoded) and of the code behind them."""
+
+    fingerprint: str | None
+    code: str
+
+
+class Freshness:
+    """Whether records still say what the present code and data say. Looks at every dataset once."""
+
+    def __init__(self, data_dir: Path | None = None) -> None:
+        self._data_dir = data_dir
+        self._data: dict[str, _Data | None] = {}
+
+    def is_stale(self, record: Record) -> bool:
+        return self.why_stale(record) is not None
+
+    def why_stale(self, record: Record) -> str | None:
+        """What a record's code or data has changed in since, or None. Records without numbers are never stale.
+
+        Nothing is said of a method or dataset that this command does not know, e.g. of a file it was not told of.
+        """
+        if record.status != "ok" or record.provenance is None:
+            return None
+        file = _method_file(record.key.method)
+        if file is not None and environment.code_fingerprint(file, record.key) != record.provenance.code_fingerprint:
+            return "the code has changed since"
+        name = record.key.dataset
+        if name not in self._data:
+            self._data[name] = self._look(name)
+        data = self._data[name]
+        if data is None:
+            return None
+        # Where the arrays are at hand their content decides: other code may well have made the same ones.
+        if data.fingerprint is not None:
+            return None if data.fingerprint == record.provenance.data_fingerprint else "the data has changed since"
+        if record.provenance.data_code in (None, data.code):
+            return None
+        return f"the dataset's code has changed since ('python run_all.py fetch {name}' shows whether its data has)"
+
+    def _look(self, name: str) -> _Data | None:
+        from datasets_registry import encoded, find
+
+        try:
+            dataset = find(name)
+            arrays = encoded(name, data_dir=self._data_dir)
+        except BenchmarkError:
+            return None
+        return _Data(arrays.fingerprint if arrays else None, environment.data_code(dataset))
 
 
 def remember_suite(out: Path, suite: Suite) -> None:
@@ -209,9 +251,10 @@ def remember_suite(out: Path, suite: Suite) -> None:
     write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
 
 
-def report_options(out: Path) -> dict[str, Any]:
+def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """What a rebuild of a result tree's tables is given beside its records: stale run ids and the suite's margin."""
-    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if staleness(r) is not None]}
+    is_stale = Freshness(data_dir).is_stale
+    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if is_stale(r)]}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
         options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
     return options
@@ -229,18 +272,19 @@ def _method_file(name: str) -> str | None:
         return None
 
 
-def status_of(out: Path) -> dict[str, Any]:
+def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """Counts by status, failures with reasons, stale and damaged records of a result tree."""
     records, damaged = read_records(out)
+    why_stale = Freshness(data_dir).why_stale
     return {
         "total": len(records),
         "by_status": dict(Counter(record.status for record in records)),
         "failures": [
-            f"{record.run_id} {_label(record)} {record.status}: {record.reason}"
+            visible(f"{record.run_id} {_label(record)} {record.status}: {record.reason}")
             for record in records
             if record.status != "ok"
         ],
-        "stale": [f"{r.run_id} {_label(r)}: {why}" for r in records if (why := staleness(r)) is not None],
+        "stale": [f"{r.run_id} {_label(r)}: {why}" for r in records if (why := why_stale(r)) is not None],
         "damaged": damaged,
     }
 
@@ -283,7 +327,7 @@ def describe_record(record: Record) -> str:
         origin = record.provenance
         lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
     lines += [f"  | {line}" for line in record.log_tail]
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def _label(record: Record) -> str:

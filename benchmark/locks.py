@@ -1,8 +1,9 @@
 """Locks: two runners on one result tree, even on a shared network directory, never do one run twice.
 
-A lock is a file made with O_EXCL that names host, process and the process's start time; its modification time is the
-heartbeat. On the same host a lock is dead when that process is gone; on another host when the heartbeat has stopped.
-Ages are measured against the file system's own clock, so a clock that is wrong or set back does not matter.
+A lock is a file made with O_EXCL that names its holder; its modification time is the heartbeat. Where the holder's
+process can be seen, the lock is dead when that process is gone. Where it cannot (another host, another container), the
+lock is dead when we have not seen its heartbeat move for a while. No two clocks are ever compared: that interval runs
+on our own monotonic clock, and a heartbeat is any change, so a clock that is wrong, late or set back does not matter.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 import uuid
 from pathlib import Path
 
@@ -19,9 +21,12 @@ import psutil
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0
 
+_seen: dict[Path, tuple[tuple[int, int], float]] = {}
+"""Of locks whose holder cannot be seen: the last heartbeat (inode and time) and when we first saw it."""
+
 
 class Lock:
-    """The lock of one run directory, held from `acquire` to `release`."""
+    """The lock of one run directory, held from `acquire` to `release` (or to the end of a ``with``)."""
 
     def __init__(self, path: Path, token: str) -> None:
         self._path, self._token = path, token
@@ -31,16 +36,16 @@ class Lock:
         """The lock of ``directory``, or None while a living process holds it. A dead one's is taken over."""
         path = directory / "lock.json"
         directory.mkdir(parents=True, exist_ok=True)
-        if path.exists() and _is_dead(path):
+        if path.exists() and _is_dead(path, path):
             # Renaming is atomic: of several runners that see a dead lock, one gets it out of the way.
             grave = path.with_name(f".lock-{uuid.uuid4().hex}")
             with contextlib.suppress(FileNotFoundError):
                 path.rename(grave)
-                if not _is_dead(grave):  # another runner was faster and this was its new lock: give it back
+                if not _is_dead(grave, path):  # another runner was faster and this was its new lock: give it back
                     os.link(grave, path)
                 grave.unlink()
         token = uuid.uuid4().hex
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
+        owner = {"where": _where(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
@@ -56,36 +61,55 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock up, if it is still ours."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if json.loads(self._path.read_text())["token"] == self._token:
                 self._path.unlink()
 
+    def __enter__(self) -> Lock:
+        return self
 
-def _is_dead(path: Path) -> bool:
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _is_dead(path: Path, known_as: Path) -> bool:
+    """Whether the holder of the lock at ``path`` is gone; ``known_as`` is where its heartbeat was seen before."""
     try:
-        age = _file_system_now(path.parent) - path.stat().st_mtime
+        entry = path.stat()
         owner = json.loads(path.read_text())
     except FileNotFoundError:
         return False
     except ValueError:  # being written, or its writer died while writing
-        return age > DEAD_AFTER_SECONDS
-    if owner.get("host") == socket.gethostname():
-        return _started(owner.get("pid", -1)) != owner.get("started")
-    return age > DEAD_AFTER_SECONDS
+        owner = {}
+    if isinstance(owner, dict) and owner.get("where") == _where():
+        return _started(owner.get("pid")) != owner.get("started")
+    beat, now = (entry.st_ino, entry.st_mtime_ns), time.monotonic()
+    if known_as not in _seen or _seen[known_as][0] != beat:
+        _seen[known_as] = beat, now
+    return now - _seen[known_as][1] > DEAD_AFTER_SECONDS
 
 
-def _started(pid: int) -> float | None:
+def _where() -> str:
+    """Within what process numbers mean the same: this boot of this host, this container."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _started(pid: object) -> str | None:
     """When a process started, or None if there is none: tells a process from a later one with the same number."""
-    try:
-        return psutil.Process(pid).create_time()
-    except (psutil.Error, ValueError, TypeError):
+    if not isinstance(pid, int) or pid <= 0:
         return None
-
-
-def _file_system_now(directory: Path) -> float:
-    """The file server's time, by making a file."""
-    probe = directory / f".now-{uuid.uuid4().hex}"
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink(missing_ok=True)
-    return now
+    if Path("/proc/self/stat").exists():  # in ticks since the boot: psutil's time of day moves when the clock is set
+        try:
+            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            return None
+        return None if state in "ZX" else fields[18]  # a zombie is dead, only nobody has asked for it yet
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
+    except (psutil.Error, ValueError, OverflowError):
+        return None

@@ -12,5 +12,5 @@ for name in ("torch._dynamo", "torch.utils.flop_counter", "benchmark.runner", "d
     importlib.import_module(name)
 for name in methods.METHODS:
     methods.METHODS.get(name)
-    # Remembered by every fork: the fingerprint of the code that was loaded, even if a file is edited during a sweep.
-    environment.code_fingerprint(methods.METHODS.file(name))
+# Remembered by every fork: the code that was loaded, even if a file is edited during a sweep.
+environment.remember_code(methods.METHODS.file(name) for name in methods.METHODS)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from benchmark.errors import visible
 from benchmark.executor import Watcher
 from benchmark.plan import Run
 from benchmark.records import Record
@@ -59,7 +60,7 @@ class ProgressDisplay(Watcher):
             seconds = f"{record.seconds.total:.1f} s" if record.seconds else ""
             line = f"ok      {escape(run.label)}  {seconds}"
         else:
-            line = f"[red]{record.status:<7}[/red] {escape(run.label)}: {escape(record.reason or '')}"
+            line = f"[red]{record.status:<7}[/red] {escape(run.label)}: {escape(visible(record.reason or ''))}"
         counter = (
             f"[dim][{self._done}/{self._runs}][/dim] "
             if self._console.is_terminal

@@ -11,9 +11,18 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+
+from benchmark.errors import BenchmarkError
 
 SCHEMA_VERSION = 1
 
@@ -22,6 +31,14 @@ Status = Literal["ok", "failed", "oom", "timeout", "skipped", "interrupted"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that joined after the first records were written. Unset they are left out: an old record's text, and
+    so its hash, stays what it was."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None or name not in self.later}
 
 
 class Key(_Part):
@@ -129,12 +146,19 @@ class Seconds(_Part):
 
 
 class Provenance(_Part):
-    """Where the numbers come from."""
+    """Where the numbers come from.
+
+    ``data_code`` is the fingerprint of the code that turned raw files into arrays; ``attempts`` is there where a run
+    was lost by no fault of its own (a signal from outside) and started again.
+    """
+
+    later = frozenset({"data_code", "attempts"})
 
     commit: str | None
     dirty: bool | None
     code_fingerprint: str
     data_fingerprint: str
+    data_code: str | None = None
     packages: dict[str, str]
     python: str
     machine: str
@@ -147,6 +171,7 @@ class Provenance(_Part):
     flush_denormal: bool
     command: str
     started: str
+    attempts: int | None = None
 
 
 class Record(_Part):
@@ -175,7 +200,7 @@ class Record(_Part):
     provenance: Provenance | None = None
 
 
-class DamagedRecord(Exception):
+class DamagedRecord(BenchmarkError):
     """The file is no valid record; the message names the file and the first thing wrong with it."""
 
 
@@ -192,22 +217,30 @@ def run_directory(out: Path, key: Key) -> Path:
 
 
 def write_record(directory: Path, record: Record) -> Path:
-    """Write ``directory/record.json`` atomically; returns its path."""
+    """Write ``directory/record.json`` atomically, with a checksum of its content; returns its path."""
     path = directory / "record.json"
-    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+    content = json.loads(record.model_dump_json())
+    write_atomically(path, json.dumps(content | {"checksum": _checksum(content)}, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def read_record(path: Path) -> Record:
     """Read and validate one record; raises DamagedRecord."""
     try:
-        return Record.model_validate(_migrate(json.loads(path.read_bytes())))
+        content = _migrate(json.loads(path.read_bytes()))
+        recorded = content.pop("checksum", None)  # records of the first days have none
+        record = Record.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise DamagedRecord(f"{path}: field '{place}': {first['msg']}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedRecord(f"{path}: not a record: {error}") from error
+    if recorded is not None and recorded != _checksum(content):
+        raise DamagedRecord(f"{path}: its content is not what was written (checksum differs)")
+    if record.run_id != run_id(record.key):
+        raise DamagedRecord(f"{path}: run_id {record.run_id!r} is not that of its key")
+    return record
 
 
 def read_records(out: Path) -> tuple[list[Record], list[str]]:
@@ -215,10 +248,19 @@ def read_records(out: Path) -> tuple[list[Record], list[str]]:
     records, problems = [], []
     for path in sorted((out / "runs").glob("*/*/*/*/record.json")):
         try:
-            records.append(read_record(path))
+            record = read_record(path)
+            if path.parent != run_directory(out, record.key):  # a copy would count twice
+                raise DamagedRecord(f"{path}: the record of {run_directory(out, record.key)} in another run's place")
+            records.append(record)
         except DamagedRecord as error:
             problems.append(str(error))
     return records, problems
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """Of a record as plain data: layout and the order of keys do not count."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -22,6 +22,9 @@ from typing import Generic, TypeVar
 from benchmark.errors import UsageError, unknown_name
 
 Entry = TypeVar("Entry")
+LONGEST_NAME = 80
+RESERVED = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))})
+"""What some systems take for a device wherever it lies."""
 
 
 class Registry(Generic[Entry]):
@@ -42,8 +45,9 @@ class Registry(Generic[Entry]):
 
     def add(self, name: str, entry: Entry, file: str) -> None:
         """Register ``entry``; raises UsageError if another file already took the name."""
-        if not name.isidentifier():
-            raise UsageError(f"{file}: a {self.kind}'s name must be letters, digits and '_', not {name!r}.")
+        if not name.isidentifier() or len(name) > LONGEST_NAME or name.upper() in RESERVED:
+            what = f"letters, digits and '_', at most {LONGEST_NAME}, and no device's name"
+            raise UsageError(f"{file}: a {self.kind}'s name becomes a directory: {what}; not {name!r:.80}.")
         if name in self._entries and self._entries[name][1] != file:
             raise UsageError(f"Two files register the {self.kind} '{name}': {self._entries[name][1]} and {file}.")
         self._entries[name] = (entry, file)

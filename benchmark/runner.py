@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime
+import errno
 import io
 import os
 import resource
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,19 +20,37 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark import environment, meters
+from benchmark import environment, meters, processes
 from benchmark.arms import ARMS
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, visible
 from benchmark.protocol import InvariantBroken, Outcome, execute
 from benchmark.records import Epoch, Key, Provenance, Record, run_directory, run_id, write_atomically, write_record
 from benchmark.registry import where
 from benchmark.trainer import Budget, TrainingDiverged
 from datasets_registry import load_file, prepare
+from datasets_registry.store import EncodedDataset
 from methods import METHODS
 
-LOG_TAIL_LINES = 20
+LOG_TAIL_LINES, REASON_LENGTH = 20, 2000
 CHECKPOINT_SECONDS = 30.0
 """Least time between two checkpoints of a running training: short runs are cheaper to repeat than to save."""
+
+
+OUTPUT_LOST = 74
+"""Exit code of a run whose results could not be written (EX_IOERR of sysexits.h): no fault of the method."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class OutputLost(BenchmarkError):
+    """The result tree cannot be written. The sweep has to stop: every further run would be lost, too."""
+
+    @classmethod
+    def at(cls, directory: Path, error: OSError) -> OutputLost:
+        return cls(
+            f"Cannot write to {error.filename or directory}: {error.strerror}; stopped before more work is lost. "
+            "Mend it (free some space, allow writing) and start the same command again: it goes on where it stopped. "
+            "--out DIR writes elsewhere."
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,7 @@ class Job:
     memory_bytes: int | None
     method_files: tuple[Path, ...]
     dataset_files: tuple[Path, ...]
+    attempts: int = 1
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     @property
@@ -60,30 +78,44 @@ class Job:
 
 
 def run_in_child(job: Job, pipe: Connection) -> None:
-    """Entry point of the child process: own process group, output into log.txt, record written before it ends."""
-    os.setsid()
-    _die_with_parent()
+    """Entry point of a run's process: does the job under supervision, output into log.txt, and never returns."""
+    processes.supervise(lambda: _work(job, pipe), job.directory / "log.txt")
+
+
+def _work(job: Job, pipe: Connection) -> int:
+    """The supervised part; returns the exit code."""
     job.directory.mkdir(parents=True, exist_ok=True)
-    with open(job.directory / "log.txt", "wb", buffering=0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", 0), write_through=True)
-    sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0), write_through=True)
+    log = os.open(job.directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        raw = os.fdopen(number, "wb", 0)
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", write_through=True))
     if job.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
+        resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
     def tell(epoch: Epoch) -> None:
         with contextlib.suppress(OSError):
             pipe.send((epoch.epoch, _epochs(job.key)))
 
-    run(job, tell)
+    try:
+        run(job, tell)
+    except OutputLost as error:
+        with contextlib.suppress(OSError):
+            pipe.send(str(error))
+        return OUTPUT_LOST
+    return 0
 
 
-def run(job: Job, on_epoch: Any = None) -> Record:
-    """Carry out a job in this process and write its record; failures become records with a status and a reason."""
+def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None] | None = None) -> Record:
+    """Carry out a job in this process and write its record; failures become records with a status and a reason.
+
+    ``on_error`` is shown what went wrong, after the record was written. Raises OutputLost if nothing can be written.
+    """
     set_up_torch(job.threads)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     provenance: Provenance | None = None
+    failure: BaseException | None = None
     try:
         for file in job.method_files:
             METHODS.load_file(file)
@@ -92,7 +124,7 @@ def run(job: Job, on_epoch: Any = None) -> Record:
         device = choose_device(job.device)
         loading = time.perf_counter()
         data = prepare(job.key.dataset, data_dir=job.data_dir)
-        provenance = _provenance(job, device, data.fingerprint, started)
+        provenance = _provenance(job, device, data, started)
         outcome = execute(
             job.key,
             data,
@@ -102,20 +134,27 @@ def run(job: Job, on_epoch: Any = None) -> Record:
             checkpoint=_checkpoint(job, provenance),
             on_epoch=on_epoch,
         )
+    except OutputLost:
+        raise
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
-        record = Record(
-            run_id=run_id(job.key),
-            key=job.key,
-            status="oom" if _out_of_memory(error) else "failed",
-            reason=_reason(error, job.key.method),
-            log_tail=log_tail(job.directory),
-            parent=job.parent,
-            provenance=provenance,
-        )
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise OutputLost.at(job.directory, error) from error
+        failure = error
+    with _output(job.directory):
+        if failure is not None:
+            record = _failed(job, failure, provenance)
+        else:
+            record = _succeeded(job, outcome, device, provenance)
+            _write_files(job, outcome)
         write_record(job.directory, record)
-        return record
-    record = Record(
+        (job.directory / "progress.pt").unlink(missing_ok=True)
+    if failure is not None and on_error is not None:
+        on_error(failure)
+    return record
+
+
+def _succeeded(job: Job, outcome: Outcome, device: torch.device, provenance: Provenance | None) -> Record:
+    return Record(
         run_id=run_id(job.key),
         key=job.key,
         status="ok",
@@ -135,10 +174,29 @@ def run(job: Job, on_epoch: Any = None) -> Record:
         warnings=outcome.warnings,
         provenance=provenance,
     )
-    _write_files(job, outcome)
-    write_record(job.directory, record)
-    (job.directory / "progress.pt").unlink(missing_ok=True)
-    return record
+
+
+def _failed(job: Job, error: BaseException, provenance: Provenance | None) -> Record:
+    # What the run was allowed may be used up; telling of it takes a little more.
+    resource.setrlimit(resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2)
+    traceback.print_exception(error)
+    return Record(
+        run_id=run_id(job.key),
+        key=job.key,
+        status="oom" if _out_of_memory(error) else "failed",
+        reason=visible(_reason(error, job.key.method), REASON_LENGTH),
+        log_tail=log_tail(job.directory),
+        parent=job.parent,
+        provenance=provenance,
+    )
+
+
+@contextlib.contextmanager
+def _output(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputLost.at(directory, error) from error
 
 
 def set_up_torch(threads: int) -> None:
@@ -174,21 +232,22 @@ def log_tail(directory: Path) -> list[str]:
             lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:]
     except OSError:
         return []
-    return ["".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)[:500] for line in lines]
+    return [visible(line, 500) for line in lines]
 
 
 def _epochs(key: Key) -> int:
     return Budget.of(key.budget, ARMS[key.arm].from_stage0).epochs
 
 
-def _provenance(job: Job, device: torch.device, data_fingerprint: str, started: str) -> Provenance:
+def _provenance(job: Job, device: torch.device, data: EncodedDataset, started: str) -> Provenance:
     commit, dirty = environment.commit()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return Provenance(
         commit=commit,
         dirty=dirty,
-        code_fingerprint=environment.code_fingerprint(METHODS.file(job.key.method)),
-        data_fingerprint=data_fingerprint,
+        code_fingerprint=environment.code_fingerprint(METHODS.file(job.key.method), job.key),
+        data_fingerprint=data.fingerprint,
+        data_code=environment.data_code(data.dataset),
         packages=environment.versions(),
         python=environment.python(),
         machine=environment.machine(gpu),
@@ -201,6 +260,7 @@ def _provenance(job: Job, device: torch.device, data_fingerprint: str, started: 
         flush_denormal=_flushes_denormals(),
         command=job.command,
         started=started,
+        attempts=job.attempts if job.attempts > 1 else None,
     )
 
 
@@ -222,7 +282,8 @@ def _checkpoint(job: Job, provenance: Provenance) -> tuple[Any, dict[str, Any] |
         if time.monotonic() - last >= job.checkpoint_seconds:
             buffer = io.BytesIO()
             torch.save({"origin": origin, "state": state}, buffer)
-            write_atomically(path, buffer.getvalue())
+            with _output(job.directory):
+                write_atomically(path, buffer.getvalue())
             last = time.monotonic()
 
     if not path.is_file():
@@ -275,9 +336,3 @@ def _reason(error: BaseException, method: str) -> str:
         return where(error, METHODS.file(method))
     except BenchmarkError:
         return where(error)
-
-
-def _die_with_parent() -> None:
-    """Let the kernel end this process when the one that started it is gone (Linux; elsewhere it runs to its end)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -134,11 +134,16 @@ def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
+    place = ""
     try:
-        return kind(**{**defaults, **content})
+        table = kind(**{**defaults, **content})
+        for dataset in table.dataset_budget if isinstance(table, Suite) else ():
+            place = f"dataset_budget.{dataset}."
+            table.budget_for(dataset)
+        return table
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place += ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{path}: {unknown_name('key', place, kind.model_fields)}") from error
         raise UsageError(f"{path}: '{place}': {first['msg']}") from error

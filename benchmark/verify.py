@@ -56,7 +56,7 @@ def compare(first: Record, second: Record) -> Verdict:
         (task, name): abs(value - other)
         for task, scores in first.scores.items()
         for name, value in scores.metrics.items()
-        if value is not None and (other := second.scores[task].metrics.get(name)) is not None
+        if value is not None and task in second.scores and (other := second.scores[task].metrics.get(name)) is not None
     }
     lines = []
     for what in ("machine", "code_fingerprint", "data_fingerprint", "packages", "python", "device"):

@@ -43,6 +43,6 @@ DATASETS: Registry[Dataset] = Registry(
 )
 
 from datasets_registry.own import load_file  # noqa: E402  (needs DATASETS)
-from datasets_registry.pipeline import availability, fetch, find, prepare, validate  # noqa: E402  (needs DATASETS)
+from datasets_registry.pipeline import availability, encoded, fetch, find, prepare, validate  # noqa: E402  (needs DATASETS)
 
-__all__ = ["DATASETS", "availability", "fetch", "find", "load_file", "prepare", "validate"]
+__all__ = ["DATASETS", "availability", "encoded", "fetch", "find", "load_file", "prepare", "validate"]

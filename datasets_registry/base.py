@@ -8,6 +8,7 @@ registry, the same way for all.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -110,6 +111,12 @@ class Dataset:
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
+        for name in (*names, *(feature.name for feature in self.features)):
+            if not re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,100}", name):  # it becomes part of files' names
+                raise UsageError(
+                    f"dataset '{self.name}': a task or feature cannot be called {name!r:.60}: at most 100 characters, "
+                    "no slash, backslash or control character. Rename the column."
+                )
         unknown = [name for name in (*self.old_tasks, *self.new_tasks) if name not in names]
         if unknown:
             raise UsageError(f"dataset '{self.name}': old_tasks/new_tasks name no task: {', '.join(unknown)}.")

@@ -160,9 +160,13 @@ def check(path: Path, layout: Layout) -> Iterator[tuple[int, str, str]]:
                     continue
                 if line == 1 and layout.header:
                     continue
-                cells = next(csv.reader([text], delimiter=layout.delimiter)) if layout.quoted and '"' in text else (
-                    text.split(layout.delimiter)
-                )  # fmt: skip
+                try:
+                    cells = next(csv.reader([text], delimiter=layout.delimiter)) if layout.quoted and '"' in text else (
+                        text.split(layout.delimiter)
+                    )  # fmt: skip
+                except csv.Error as error:
+                    yield line, "", f"no readable row ({error})"
+                    continue
                 if len(cells) != len(order):
                     yield line, "", f"{len(cells)} columns, expected {len(order)}"
                     continue
@@ -204,6 +208,8 @@ def columns_of(path: Path, layout: Layout) -> tuple[Column, ...]:
         found = next(csv.reader([first.decode("utf-8").rstrip("\n")], delimiter=layout.delimiter), [])
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line 1: not UTF-8 text; convert it (for example with iconv).") from error
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: no readable header ({error}).") from error
     known = {column.name: column for column in layout.columns}
     twice = sorted({name for name in found if found.count(name) > 1})
     missing = [name for name in known if name not in found]

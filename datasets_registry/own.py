@@ -225,6 +225,7 @@ def read_schema(path: Path) -> OwnDataset:
     for key in ("name", "files", "old_tasks"):
         if not content.get(key):
             raise UsageError(f"{path}: the key '{key}' is missing; see the docstring of datasets_registry/own.py.")
+    _check_types(path, content)
     if bool(content.get("hub")) != bool(content.get("revision")):
         raise UsageError(f"{path}: hub and revision go together.")
     if content.get("hub") and not re.fullmatch(r"[0-9a-f]{40}", content["revision"]):
@@ -235,7 +236,11 @@ def read_schema(path: Path) -> OwnDataset:
     hub_splits = files if content.get("hub") else {}
     paths = {key: (path.parent / value).resolve() for key, value in files.items() if not hub_splits}
     for key, file in paths.items():
-        if not file.is_file():
+        try:
+            present = file.is_file()
+        except OSError:  # for example a name that is too long
+            present = False
+        if not present:
             raise UsageError(f"{path}: files.{key} names {file}, which is no file.")
     tasks = [*content["old_tasks"], *content.get("new_tasks", ())]
     for name in content.get("tasks", {}):
@@ -243,8 +248,36 @@ def read_schema(path: Path) -> OwnDataset:
             raise UsageError(f"{path}: {unknown_name('task', name, tasks)}")
     try:
         return _dataset(path, content, paths, hub_splits, tasks)
-    except TypeError as error:
+    except (TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _check_types(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises UsageError for a value that is not of its key's kind."""
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(part, str) and part for part in value)
+
+    for key, value in content.items():
+        if key in ("categorical", "numeric", "ignore", "old_tasks", "new_tasks", "allow_leaks"):
+            good, kind = texts(value), "a list of names"
+        elif key == "min_count":
+            good, kind = isinstance(value, int) and not isinstance(value, bool) and value >= 1, "a whole number from 1"
+        elif key in ("tags", "files") and isinstance(value, dict):
+            good, kind = all(isinstance(part, str) and part for part in value.values()), "a table of texts"
+        elif key == "tasks":
+            good, kind = isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()), "tables"
+        elif key == "delimiter":
+            good, kind = isinstance(value, str) and len(value) == 1 and value not in '"\r\n\0', "one character"
+        else:
+            good, kind = isinstance(value, str) and "\0" not in value and key != "tags", "a text"
+        if not good:
+            raise UsageError(f"{path}: '{key}' has to be {kind}, not {value!r:.80}.")
+    for task, options in content.get("tasks", {}).items():
+        for key, value in options.items():
+            if not (texts(value) if key == "excludes" else isinstance(value, str | bool)):
+                kind = "a list of names" if key == "excludes" else "a text"
+                raise UsageError(f"{path}: [tasks.{task}] {key} has to be {kind}, not {value!r:.80}.")
 
 
 def _dataset(

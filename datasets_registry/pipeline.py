@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from datasets_registry.profiles import Profile
     from datasets_registry.store import EncodedDataset
 
-_CODE = ("ali_ccp_raw", "archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary")
+ENCODING_MODULES = (
+    "ali_ccp_raw", "archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary",
+)  # fmt: skip
 
 
 def find(name: str) -> Dataset:
@@ -101,6 +103,27 @@ def _prepare(
     from datasets_registry.store import EncodedDataset
 
     return EncodedDataset(dataset, profile, target)
+
+
+def encoded(
+    name: str, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None
+) -> EncodedDataset | None:
+    """The dataset's arrays as the present code makes them, if they are in the cache; nothing is fetched or encoded.
+
+    Raises UsageError for an unknown name or profile.
+    """
+    dataset, profile = _resolve(name)
+    cache = places.cache_root(cache_dir)
+    try:
+        _, sources = _files(dataset, places.data_root(data_dir), cache, None, fetch=False)
+        target = _directory(dataset, profile, sources, cache)
+        if not (target / "meta.json").is_file():
+            return None
+        from datasets_registry.store import EncodedDataset
+
+        return EncodedDataset(dataset, profile, target)
+    except (DataUnavailable, DataError, OSError):
+        return None
 
 
 def availability(
@@ -266,7 +289,13 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
     from dataclasses import replace
 
     rows = replace(profile, new_labels=1.0)
-    declared = [
+    text = json.dumps([sources, repr(rows), declared(dataset), code_fingerprint(dataset)])
+    return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def declared(dataset: Dataset) -> list[object]:
+    """What a description says about how arrays are made of raw files; part of the cache key."""
+    return [
         repr(dataset.features),
         repr(dataset.tasks),
         dataset.split,
@@ -274,8 +303,6 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
         dataset.fitted_apart,
         dataset.configuration(),
     ]
-    text = json.dumps([sources, repr(rows), declared, code_fingerprint(dataset)])
-    return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def code_fingerprint(dataset: Dataset) -> str:
@@ -283,7 +310,7 @@ def code_fingerprint(dataset: Dataset) -> str:
     import inspect
 
     here = Path(__file__).parent
-    paths = [here / f"{module}.py" for module in _CODE] + [Path(inspect.getfile(type(dataset)))]
+    paths = [here / f"{module}.py" for module in ENCODING_MODULES] + [Path(inspect.getfile(type(dataset)))]
     digest = hashlib.blake2b(digest_size=8)
     for path in paths:
         digest.update(path.read_bytes() if path.is_file() else b"")

@@ -5,6 +5,7 @@ import torch
 
 from benchmark import cli
 from benchmark.errors import BenchmarkError
+from benchmark.report import arrays
 
 torch.set_num_threads(1)  # as every run of the harness; more threads only wait for each other on a shared machine
 
@@ -19,6 +20,7 @@ def mpt(tmp_path, capsys, monkeypatch, tmp_path_factory):
     """Call the command line: ``mpt("run", ...)`` gives exit code and everything printed."""
     monkeypatch.setenv("MPTBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("MPTBENCH_DATA", raising=False)
+    monkeypatch.setattr(arrays, "MAXIMAL_POINTS", 40)  # the t-SNE of a full figure takes longer than a whole test
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.records import Record
 from benchmark.report.overall import Study
 from benchmark.report.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
-from benchmark.report.runs import SCRATCH, Group
+from benchmark.report.runs import SCRATCH, Group, read_arrays
 from benchmark.report.style import marker
 from benchmark.seeding import stream_seed
 
@@ -38,25 +37,25 @@ def representations(group: Group, slug: str) -> list[Plot]:
     """
     if importlib.util.find_spec("sklearn") is None:
         return []
-    made = []
+    made: dict[str, Plot] = {}
     for variant, arm, seed, arrays in _runs_with(group, REPRESENTATIONS):
         kept = {name: array for name, array in arrays.items() if array.ndim == 2}
         if len({array.shape[1] for array in kept.values()}) != 1 or sum(map(len, kept.values())) < 10:
             continue
         head = {"method": group.labels[variant], "arm": arm, "seed": seed}
         name = "".join(c if c.isalnum() else "_" for c in group.labels[variant])
+        if name in made:  # of a further arm: two figures under one name would overwrite each other at every build
+            continue
         source = f"{head} " + " ".join(f"{key} {blake2b(a.tobytes()).hexdigest()}" for key, a in sorted(kept.items()))
-        made.append(
-            Plot(
-                f"representations-{name}-{slug}",
-                [],
-                draw_representations,
-                2.9,
-                late=partial(embedded, kept, head),
-                source=source,
-            )
+        made[name] = Plot(
+            f"representations-{name}-{slug}",
+            [],
+            draw_representations,
+            2.9,
+            late=partial(embedded, kept, head),
+            source=source,
         )
-    return made
+    return list(made.values())
 
 
 def embedded(arrays: Mapping[str, NDArray], head: Row) -> list[Row]:
@@ -269,12 +268,4 @@ def _runs_with(group: Group, name: str, every_seed: bool = False) -> list[tuple[
 
 def _load(group: Group, run: Record, name: str) -> dict[str, NDArray] | None:
     path = group.options.file(run.key, name)
-    if path is None:
-        return None
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return None
+    return None if path is None else read_arrays(path)

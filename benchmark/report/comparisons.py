@@ -7,7 +7,6 @@ over the table), where predictions were stored. "No degradation" is an equivalen
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from benchmark.records import Record
 from benchmark.report import stats
 from benchmark.report.measures import Finder, before_and_after, finder
-from benchmark.report.runs import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
+from benchmark.report.runs import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant, read_arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,15 +175,10 @@ class Predictions:
 
     def _read(self, record: Record, task: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         path = self.group.options.file(record.key, PREDICTIONS)
-        if path is None:
-            return None
-        import numpy as np
-
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return arrays[f"logits_{task}"], arrays[f"labels_{task}"]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        arrays = read_arrays(path) if path is not None else None
+        if arrays is None or not {f"logits_{task}", f"labels_{task}"} <= arrays.keys():
             return None  # not stored, or not readable: then the table says that only seeds were asked
+        return arrays[f"logits_{task}"], arrays[f"labels_{task}"]
 
 
 def _fingerprint(labels: NDArray[np.float32]) -> bytes:

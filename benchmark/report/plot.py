@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.errors import visible
 from benchmark.records import write_atomically
 from benchmark.report import style
 from benchmark.report.measures import arm_title
@@ -61,9 +62,7 @@ class Plot:
         writer = csv.DictWriter(stream, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
-            writer.writerow(
-                {k: f"{v:.10g}" if isinstance(v, float) else "" if v is None else v for k, v in row.items()}
-            )
+            writer.writerow({key: _written(value) for key, value in row.items()})
         return stream.getvalue()
 
     def write(self, directory: Path) -> list[Path]:
@@ -84,6 +83,12 @@ class Plot:
     def files(self, directory: Path) -> list[Path]:
         """What `write` writes."""
         return [directory / f"{self.name}.{ending}" for ending in ("pdf", "png", "csv")]
+
+
+def _written(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return visible(value) if isinstance(value, str) else "" if value is None else value
 
 
 @cache

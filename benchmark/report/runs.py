@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.records import Key, Record, run_directory
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 STAGE0, JOINT, SCRATCH = "stage0", "joint", "scratch"
 SINGLE_TASK = "single_task"
@@ -324,6 +327,17 @@ def variant_of(record: Record) -> Variant:
 
 def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray] | None:
+    """The arrays of a file beside a record, or None if it is damaged. Nothing in it is executed."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except Exception:  # what a spoilt archive raises has no common base, and no array is worth a report
+        return None
 
 
 def records_hash(records: Iterable[Record]) -> str:

@@ -65,7 +65,7 @@ def comma_separated(table: Table) -> str:
         for column in table.columns:
             cell = row.cells[column.key]
             if column.kind == "text":
-                line.append(cell.text if cell.text is not None else cell.code)
+                line.append(printable(cell.text) if cell.text is not None else cell.code)
                 continue
             number = ["" if x is None else f"{x:.10g}" for x in (cell.value, cell.half_width)]
             line += [*number, "" if cell.n is None else cell.n, cell.code or "", " ".join(cell.marks)]

@@ -1,8 +1,11 @@
 """Methods that go wrong, each in its own way; loaded with --method-file."""
 
+import atexit
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass
 
 import torch
@@ -102,3 +105,141 @@ class Hangs(Linear):
             signal.pause()
         while True:
             signal.pause()
+
+
+@faulty("leaves_daemons")
+class LeavesDaemons(Linear):
+    """Works, but leaves children in sessions of their own behind."""
+
+    def forward(self, batch):
+        if not getattr(self, "left", False):
+            self.left = True
+            for _ in range(3):
+                if os.fork() == 0:
+                    os.setsid()
+                    if os.fork() == 0:
+                        while True:
+                            signal.pause()
+                    os._exit(0)
+        return super().forward(batch)
+
+
+@faulty("hangs_with_daemons")
+class HangsWithDaemons(LeavesDaemons):
+    def forward(self, batch):
+        super().forward(batch)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(60)
+
+
+@faulty("leaks")
+class Leaks(Linear):
+    """Takes memory until there is none; the suite sets a limit."""
+
+    def forward(self, batch):
+        self.hoard = [*getattr(self, "hoard", []), torch.ones(64 << 20)]
+        return super().forward(batch)
+
+
+@faulty("floods")
+class Floods(Linear):
+    def forward(self, batch):
+        if not getattr(self, "flooded", False):
+            self.flooded = True
+            for _ in range(300):
+                print("x" * (1 << 20))
+                time.sleep(0.005)
+        return super().forward(batch)
+
+
+@faulty("vanishes")
+class Vanishes(Linear):
+    """Leaves as if all were well."""
+
+    def forward(self, batch):
+        os._exit(0)
+
+
+@faulty("predicts_nan")
+class PredictsNan(Linear):
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        return outputs if self.training else {name: logits * float("nan") for name, logits in outputs.items()}
+
+
+@faulty("base_exception")
+class RaisesBaseException(Linear):
+    def forward(self, batch):
+        raise BaseException("not even an Exception")
+
+
+class Hostile(Exception):
+    def __str__(self):
+        raise RuntimeError("no message for you")
+
+
+@faulty("hostile_exception")
+class RaisesHostile(Linear):
+    def forward(self, batch):
+        raise Hostile
+
+
+@faulty("endless_message")
+class RaisesEndless(Linear):
+    def forward(self, batch):
+        raise ValueError("\ud800\x00\x1b]0;title\x07" + "y" * (8 << 20))
+
+
+@faulty("kills_supervisor")
+class KillsSupervisor(Linear):
+    def forward(self, batch):
+        os.kill(os.getppid(), signal.SIGKILL)
+        while True:
+            time.sleep(60)
+
+
+@faulty("is_terminated")
+class IsTerminated(Linear):
+    """As by a batch system or an operator."""
+
+    def forward(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
+@faulty("is_terminated_once")
+class IsTerminatedOnce(Linear):
+    def forward(self, batch):
+        marker = os.path.join(os.environ["MPTBENCH_CACHE"], "terminated-once")
+        if not os.path.exists(marker):
+            open(marker, "w").close()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return super().forward(batch)
+
+
+@faulty("closes_files")
+class ClosesFiles(Linear):
+    def forward(self, batch):
+        os.closerange(0, 200)
+        return super().forward(batch)
+
+
+@faulty("recurses")
+class Recurses(Linear):
+    def forward(self, batch):
+        return self.forward(batch)
+
+
+@faulty("never_exits")
+class NeverExits(Linear):
+    """Works, but its threads and exit handlers would keep a process alive for ever."""
+
+    def forward(self, batch):
+        if not getattr(self, "begun", False):
+            self.begun = True
+            threading.Thread(target=threading.Event().wait).start()
+            atexit.register(threading.Event().wait)
+        return super().forward(batch)

@@ -1,13 +1,24 @@
 """A sweep from the first command to the tables: what is planned, kept, repeated, and what a failure costs."""
 
+import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
 
 from benchmark import executor
-from benchmark.records import read_records
+from benchmark import plan as executor_plan
+from benchmark.records import read_records, run_directory, write_record
 from tests.sweep.trees import HERE, TINY, without_times
+
+ROOT = HERE.parents[1]
+DRIVER = [sys.executable, "-m", "tests.faults.driver", "run", *map(str, TINY), "--jobs", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +85,51 @@ def test_lost_weights_are_made_again_when_an_arm_needs_them(mpt, swept, tmp_path
     assert without_times(tree) == without_times(swept)
 
 
+def test_records_are_bit_equal_from_a_fresh_process_with_other_jobs_in_another_order(mpt, swept, tmp_path):
+    fresh = tmp_path / "fresh"
+    words = [*DRIVER, "--methods", "shared_bottom,mpt_rec", "--out", fresh]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert without_times(fresh) == without_times(swept)
+
+
+def test_records_do_not_depend_on_the_order_of_the_plan(mpt, swept, tmp_path, monkeypatch):
+    def reversed_plan(*words):
+        plan = make_plan(*words)
+        plan.runs.reverse()  # children before their parents, too
+        return plan
+
+    make_plan = executor_plan.make_plan
+    monkeypatch.setattr(executor_plan, "make_plan", reversed_plan)
+    other = tmp_path / "other"
+    assert sweep(mpt, other).code == 0
+    assert without_times(other) == without_times(swept)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_bits(mpt, tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "CHECKPOINT_SECONDS", 0.0)
+    wanted = ("--methods", "mpt_rec", "--arms", "joint", "--set", "budget.epochs=6", "--set", "budget.patience=6")
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    assert mpt("run", *TINY, *wanted, "--out", calm).code == 0
+    words = [*DRIVER, *wanted, "--out", killed]
+    runner = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = None
+    while runner.poll() is None and checkpoint is None:
+        for path in killed.glob("runs/tiny/mpt_rec/joint/*/progress.pt"):
+            saved = torch.load(path, weights_only=True)
+            checkpoint = saved if len(saved["state"]["curve"]) < 5 else None
+        time.sleep(0.01)
+    os.kill(runner.pid, signal.SIGKILL)
+    runner.wait()
+    assert checkpoint is not None, "the run was over before it was killed"
+    assert mpt("run", *TINY, *wanted, "--out", killed).code == 0
+    assert without_times(killed) == without_times(calm)
+    resumed = next(r for r in read_records(killed)[0] if (r.key.method, r.key.arm) == ("mpt_rec", "joint"))
+    first = checkpoint["state"]["curve"][0]["train_seconds"]
+    assert resumed.curve[0].train_seconds == first, "it began again instead of going on"
+    assert not list(killed.glob("runs/**/progress.pt"))
+
+
 def test_tables_come_from_records_alone_and_check_guards_them(mpt, swept, tmp_path):
     tree = tmp_path / "tree"
     shutil.copytree(swept / "runs", tree / "runs")
@@ -96,6 +152,48 @@ def test_show_status_and_verify(mpt, swept):
     assert status["by_status"] == {"ok": 11} and status["stale"] == []
     verified = mpt("verify", record.run_id, "--out", swept, "--dataset-file", HERE / "tiny.py")
     assert verified.code == 0 and ": equal" in verified.text, verified.text
+
+
+def test_a_committed_record_comes_out_again(mpt):
+    """Written by ``python -m tests.sweep.reference``; do that again after a change that is meant to change numbers."""
+    records, problems = read_records(HERE / "reference")
+    assert problems == [] and len(records) == 2
+    for record in records:
+        verified = mpt("verify", record.run_id, "--out", HERE / "reference", "--dataset-file", HERE / "tiny.py")
+        assert verified.code == 0, verified.text
+        assert ": equal" in verified.text or ": within tolerance" in verified.text
+
+
+def test_verify_says_where_the_curves_part(mpt, swept, tmp_path):
+    record = next(r for r in read_records(swept)[0] if (r.key.method, r.key.arm) == ("shared_bottom", "joint"))
+    record.curve[1].loss["click"] += 1e-9
+    record.scores["click"].metrics["auc"] += 1e-9
+    record.weights_fingerprint = "0" * 32
+    write_record(run_directory(tmp_path, record.key), record)
+    verified = mpt("verify", record.run_id, "--out", tmp_path, "--dataset-file", HERE / "tiny.py")
+    assert verified.code == 1 and ": different" in verified.text
+    assert "the curves part at epoch 2: loss 'click'" in verified.text
+    assert "have to be equal bit for bit" in verified.text
+
+
+def test_fail_fast_stops_at_the_first_failure(mpt, tmp_path):
+    words = ("--method-file", HERE / "faulty.py", "--methods", "raises,healthy", "--arms", "joint", "--jobs", 1)
+    result = mpt("run", *TINY, *words, "--out", tmp_path / "out", "--fail-fast")
+    assert result.code == 1 and "ValueError" in result.text
+    records, _ = read_records(tmp_path / "out")
+    assert [r.key.method for r in records if r.status != "ok"] == ["raises"]
+    assert "healthy" not in {r.key.method for r in records}
+    assert not list((tmp_path / "out").glob("runs/**/lock.json"))
+
+
+def test_debug_opens_the_debugger_where_the_error_was_raised(mpt, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("p 'here: ' + str(sorted(self.towers))\nq\n"))
+    words = ("--method-file", HERE / "faulty.py", "--methods", "raises", "--arms", "joint")
+    result = mpt("run", *TINY, *words, "--out", tmp_path / "out", "--debug")
+    torch.set_flush_denormal(False)  # the run was in this process
+    assert result.code == 1
+    assert "here: ['click', 'like']" in result.text and "faulty.py" in result.text
+    assert next(r for r in read_records(tmp_path / "out")[0] if r.key.method == "raises").status == "failed"
 
 
 def test_failing_methods_do_not_stop_the_others(mpt, tmp_path):

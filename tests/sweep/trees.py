@@ -16,12 +16,12 @@ def without_times(out):
     found = {}
     for path in sorted(Path(out).glob("runs/*/*/*/*/record.json")):
         record = json.loads(path.read_text())
-        for key in ("seconds", "rows_per_second", "peak_memory_bytes"):
+        for key in ("seconds", "rows_per_second", "peak_memory_bytes", "checksum"):
             record.pop(key)
         for epoch in record["curve"]:
             epoch.pop("train_seconds")
             epoch.pop("validate_seconds")
-        for key in ("command", "started", "jobs", "commit", "dirty"):
-            record["provenance"].pop(key)
+        for key in ("command", "started", "jobs", "commit", "dirty", "attempts"):
+            (record["provenance"] or {}).pop(key, None)
         found[record["run_id"]] = record
     return found
