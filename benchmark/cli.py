@@ -222,7 +222,7 @@ def tune(suite_name: str | None, out: Path | None, **options: Any) -> int:
         processes.context()
     from rich.console import Console
 
-    from benchmark.listing import describe_search, describe_studies
+    from benchmark.listing import Freshness, describe_search, describe_studies
     from benchmark.progress import ProgressDisplay
     from benchmark.tuned import write_trials, write_tuned
     from benchmark.tuning import Study, search, studies

@@ -124,10 +124,9 @@ def execute(
     with clock("build"):
         model, trained, warnings = _build(key, config, arm, data, schema, tasks, stage0, device)
         balance = balancer(options.balancing, model, key.tasks)
-    if balance is not None and getattr(model, "training_step", None) is not None:
-        raise UsageError(
-            f"{key.method} has a training step of its own, so balancing={options.balancing!r} is no option"
-        )
+    if getattr(model, "training_step", None) is not None and (balance is not None or arm.continual):
+        what = f"balancing={options.balancing!r}" if balance is not None else f"the arm '{arm.name}'"
+        raise UsageError(f"{key.method} has a training step of its own, which {what} cannot change.")
     _check_outputs(model, valid_rows)
     on_test = key.scored == "test"
     held_out = _HeldOutRows(data, "test" if on_test else "valid", schema, device)

@@ -22,6 +22,7 @@ Weights = Mapping[str, Tensor]
     title="MAML",
     paper="Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017",
     arms=("finetune",),
+    without=("ewc", "lwf", "replay"),
     kinds=("binary", "regression"),
     presets={
         "ali_ccp": {"embedding_dim": 5, "hidden": (128, 64), "tower": (32, 32)},
@@ -39,7 +40,7 @@ class MAML(MultiTaskModel):
 
     After each epoch every old task's theta_t is computed once, on the first ``adaptation_rows`` training rows, and kept
     in buffers: the old tasks are predicted with it. A new task starts from theta and trains all of it, which leaves
-    the old tasks' theta_t alone; there is room for one new task. Shapes: dense input [B, d_in], logits [B].
+    the old tasks' theta_t alone (so there is nothing to forget); there is room for one new task. Shapes: dense input [B, d_in], logits [B].
     """
 
     @dataclass(frozen=True)

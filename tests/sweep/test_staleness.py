@@ -28,7 +28,9 @@ def records(tmp_path, monkeypatch):
         record.key.dataset = "synthetic"
         record.provenance.data_fingerprint = data.fingerprint
         record.provenance.data_code = environment.data_code(data.dataset)
-        record.provenance.code_fingerprint = environment.code_fingerprint(listing._method_file(record.key.method), record.key)
+        record.provenance.code_fingerprint = environment.code_fingerprint(
+            listing._method_file(record.key.method), record.key
+        )
         found.append(record)
     assert [record.key.method for record in found] == ["mpt_rec", "shared_bottom"]
     return found
