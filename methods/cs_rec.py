@@ -33,7 +33,7 @@ class CSRec(MaskedSharedBottom):
     Shapes: see MaskedSharedBottom.
 
     Deviations: the released code means to thin C at random, but compares a number below 1 with 1, so it never does;
-    neither does this one. Masks and start as in SparseSharing.
+    neither does this one. Masks, their search (without dropout) and the fresh start as in SparseSharing.
     """
 
     @dataclass(frozen=True)

@@ -34,13 +34,14 @@ class MAML(MultiTaskModel):
 
     **Own design**: the MPT-Rec comparison shows a MAML row but released neither code nor settings, so no number here
     reproduces that row. Each batch is cut in two halves. For every old task the support half takes ``inner_steps``
-    of gradient descent from theta to theta_t (equation of section 2.2), the query half's loss at theta_t is what theta is
-    trained on (algorithm 1, lines 5-8). ``order=2`` differentiates through the inner steps, ``order=1`` takes
+    of gradient descent from theta to theta_t (equation of section 2.2), and the query half's loss at theta_t is what
+    theta is trained on (algorithm 1, lines 5-8). ``order=2`` differentiates through the inner steps, ``order=1`` takes
     d theta_t / d theta as the identity (section 5.2, first-order).
 
     After each epoch every old task's theta_t is computed once, on the first ``adaptation_rows`` training rows, and kept
     in buffers: the old tasks are predicted with it. A new task starts from theta and trains all of it, which leaves
-    the old tasks' theta_t alone (so there is nothing to forget); there is room for one new task. Shapes: dense input [B, d_in], logits [B].
+    the old tasks' theta_t alone (so there is nothing to forget); there is room for one new task. Shapes: dense input
+    [B, d_in], logits [B].
     """
 
     @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class MaskConfig:
     """Sizes of the network and of the search.
 
     ``rounds`` of the search prune ``prune`` of the weights that are left, starting with an unpruned one; masks with
-    more than ``threshold`` of all weights pruned are candidates. ``mask`` chooses among them: "best" on validation rows,
-    or "last" (what the released two-task code comes to, because it keeps a reference to the mask it goes on pruning).
+    more than ``threshold`` of all weights pruned are candidates. ``mask`` chooses among them: "best" on validation
+    rows, or "last" (what the released two-task code comes to: it keeps a reference to the mask it goes on pruning).
     """
 
     embedding_dim: int = 4
@@ -51,7 +51,7 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class Level:
-    """One round's result: share of all weights pruned, validation score of the task, and the mask [out, in] per layer."""
+    """One round's result: share of all weights pruned, the task's validation score, the mask [out, in] per layer."""
 
     pruned: float
     score: float

@@ -33,10 +33,11 @@ class SparseSharing(MaskedSharedBottom):
     training starts afresh, as in the MPT-Rec comparison; the paper goes on from the warm-up. Shapes: see
     MaskedSharedBottom.
 
-    ``update="together"``: one Adam step per batch from the sum of the tasks' masked gradients, so a weight in no mask
-    never moves. ``"in_turn"``: one step per task and batch, as released; a weight outside of a task's mask then drifts in
-    that task's step by the momentum that other tasks left. Deviation: the released warm-up on Ali-CCP drops units out,
-    this one does not. The search (1 + tasks x rounds trainings) counts as training time.
+    ``update="together"``: one Adam step per batch from the sum of the tasks' masked gradients. Every weight moves by
+    its own tasks' gradients alone, once per batch, and one in no mask never moves. ``"in_turn"``: one step per task and
+    batch, as released; a weight outside of a task's mask then drifts in that task's step by the momentum that other
+    tasks left. Deviation: the released warm-up on Ali-CCP drops units out, this one does not. The search
+    (1 + tasks x rounds trainings) counts as training time.
     """
 
     @dataclass(frozen=True)
