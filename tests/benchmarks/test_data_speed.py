@@ -78,6 +78,7 @@ def measure(data, in_memory_bytes):
             lambda: {"click": {"auc": None}},
             Budget(BATCH_SIZE, 1e-3, STEPS, STEPS),
             forward=forward,
+            loss=model.loss,
             trained=list(model.parameters()),
             training_mode=model.train,
             order=("data", 0),
