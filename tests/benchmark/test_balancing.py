@@ -61,6 +61,27 @@ def test_shared_parameters_get_what_torchjds_own_engine_gives(kind):
         assert torch.allclose(mine[name], expected[name], rtol=1e-4, atol=1e-7), name
 
 
+def test_pcgrads_step_agrees_with_both_of_two_tasks_that_conflict():
+    """What PCGrad argues. The plain sum of two losses that conflict works against one of them."""
+
+    def step(kind):
+        model, terms = model_and_terms()
+        terms = {"a": terms["a"], "b": terms["b"] - 2 * terms["a"]}
+        roles = model.parameter_roles()
+        shared = [*roles["embedding"], *roles["shared"]]
+        rows = [
+            torch.cat([g.flatten() for g in torch.autograd.grad(terms[name], shared, retain_graph=True)])
+            for name in "ab"
+        ]
+        balance = balancer(kind, model, ("a", "b"))
+        balance.backward(terms) if balance else sum(terms.values()).backward()
+        combined = torch.cat([p.grad.flatten() for p in shared])
+        return [float(combined @ row) for row in rows]
+
+    assert min(step("equal")) < 0
+    assert min(step("pcgrad")) > -1e-6
+
+
 def test_other_terms_join_the_gradient_as_they_are():
     """Of MPT-Rec's terms only the tasks' own are balanced: equal weights on them give the gradient of the plain sum."""
     model, terms = model_and_terms("mpt_rec")

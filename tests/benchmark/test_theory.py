@@ -80,3 +80,39 @@ def test_fine_tuning_forgets_and_a_frozen_backbone_does_not(relation):
 
 def test_an_opposed_task_makes_fine_tuning_forget_more_than_an_identical_one():
     assert degradation("opposed", "finetune") > degradation("identical", "finetune")
+
+
+def trained(method, relation, arm, seed, config, stage0=None, **budget):
+    """Outcome of a method with small sizes on generated tasks."""
+    data = prepare(f"synthetic_{relation}")
+    old, new = list(data.old_tasks), list(data.new_tasks)
+    tasks = new if arm == "scratch" else ARMS[arm].tasks(old, new)
+    key = Key(
+        dataset=data.name, old_tasks=old, new_tasks=new, tasks=tasks, method=method, config={"tower": (8,)} | config,
+        arm=arm, stage=ARMS[arm].stage, budget=BUDGET | budget, selection="rule", seed=seed,
+    )  # fmt: skip
+    return execute(key, data, torch.device("cpu"), stage0=stage0)
+
+
+def test_subnetworks_of_the_same_task_overlap_more_than_those_of_unrelated_tasks():
+    """What Sparse Sharing argues: masks found apart from each other agree where tasks do."""
+
+    def overlap(relation, seed):
+        config = {"hidden": (32,), "mask": "last", "warm_up_epochs": 2, "round_epochs": 1}
+        weights = trained("sparse_sharing", relation, "joint", seed, config, epochs=1).weights
+        click, share = weights["masks.click.layer0"], weights["masks.share.layer0"]
+        return float((click * share).sum() / ((click + share) > 0).sum())
+
+    identical, unrelated = ([overlap(relation, seed) for seed in SEEDS] for relation in ("identical", "unrelated"))
+    assert min(identical) > max(unrelated) + 0.02
+
+
+@pytest.mark.parametrize("relation, ahead", [("identical", 0.1), ("related", 0.05), ("unrelated", None)])
+def test_maml_adapts_fast_to_a_task_like_the_old_ones_and_not_to_an_unrelated_one(relation, ahead, tmp_path):
+    """One short epoch on the new task, from the meta-weights and from scratch."""
+    config, short = {"hidden": (32,)}, {"epochs": 1, "patience": 1, "learning_rate": 1e-3}
+    torch.save(trained("maml", relation, "stage0", 0, config, epochs=4).weights, tmp_path / "weights.pt")
+    adapted = trained("maml", relation, "finetune", 0, config, tmp_path / "weights.pt", **short)
+    scratch = trained("single_task", relation, "scratch", 0, config, **short)
+    gain = adapted.scores["share"].metrics["auc"] - scratch.scores["share"].metrics["auc"]
+    assert gain > ahead if ahead is not None else abs(gain) < 0.06
