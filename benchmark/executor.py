@@ -420,8 +420,9 @@ def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
 
 
 def _send(process: BaseProcess, number: int) -> None:
+    assert process.pid is not None  # it has been started; signalling 0 would reach ourselves
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process.pid or 0, number)
+        os.kill(process.pid, number)
 
 
 def _end(process: BaseProcess) -> None:
