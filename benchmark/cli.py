@@ -288,7 +288,7 @@ def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, 
     from tabulate import tabulate
 
     hidden = {
-        "methods": {"trained_parameters", "joint_parameters"},
+        "methods": {"arms_of_the_harness", "trained_parameters", "joint_parameters"},
         "datasets": {"title", "licence"},
         "suites": set(),
     }[what]
@@ -297,7 +297,9 @@ def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, 
     if what == "methods":
         click.echo(
             "trained: parameters that the frozen arm trains for a new task / those of the joint model of all tasks, "
-            "on inputs like Census-Income's."
+            "on inputs like Census-Income's.\n"
+            "Whoever has frozen also runs linear_probe, adapter, lora, bias_only, and whoever has finetune ewc, lwf, "
+            "replay, with few exceptions (docs/arms.md)."
         )
     click.echo("--json shows everything.")
 

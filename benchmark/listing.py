@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import environment
+from benchmark.arms import ARMS
 from benchmark.errors import BenchmarkError, UsageError, visible
 from benchmark.records import Record, read_records, write_atomically
 from methods import METHODS, declared
@@ -53,6 +54,9 @@ def list_methods() -> list[dict[str, Any]]:
                 "title": info.title,
                 "paper": info.paper,
                 "arms": list(info.arms),
+                "arms_of_the_harness": [
+                    name for name, arm in ARMS.items() if arm.needs and arm.supported_by(info.arms, info.without)
+                ],
                 "trained": f"{size.trained:,} / {size.joint:,} = {size.share * 100:.1f} %" if known else size,
                 "trained_parameters": size.trained if known else None,
                 "joint_parameters": size.joint if known else None,
