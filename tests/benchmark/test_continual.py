@@ -70,7 +70,7 @@ def test_ewc_adds_half_strength_times_fisher_times_squared_distance(setting):
         for parameter in model.parameters():
             parameter.add_(0.1)
     expected = 7.0 / 2 * sum(float(f.double().sum()) * 0.1**2 for f in fisher.values())
-    assert float(loss(batch, model(batch), PROGRESS)["ewc"]) == pytest.approx(expected, rel=1e-3)
+    assert loss(batch, model(batch), PROGRESS)["ewc"].item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_distillation_trains_old_tasks_on_the_stage_0_probabilities(setting):

@@ -197,7 +197,7 @@ def test_only_in_turn_do_masked_weights_drift_by_other_tasks_momentum():
             for _ in range(2):
                 model.training_step(batch, PROGRESS, optimizer)
             # the third step is a's: what only b uses has no gradient and moves all the same
-            assert float(drifts[2][(a == 0) & (b == 1)].max()) > 1e-4
+            assert drifts[2][(a == 0) & (b == 1)].max().item() > 1e-4
         else:
             assert model.training_step is None
             for _ in range(3):
