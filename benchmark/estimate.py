@@ -44,7 +44,7 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     tasks = run.key.tasks if not arm.from_stage0 else [*run.key.old_tasks, *run.key.new_tasks]
     own, _ = split_config(run.key.config)
     config = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
-    tables, dense = _parameters(run.key.method, tuple(config.items()), tuple(tasks), data)
+    tables, dense, preparation = _sizes(run.key.method, tuple(config.items()), tuple(tasks), data)
     schema = data.schema([*run.key.old_tasks, *run.key.new_tasks])
     rows = len(data.split("train", schema))
     budget = Budget.of(run.key.budget, arm.from_stage0)
@@ -52,7 +52,8 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     # part of it, on cached features.
     share = 0.3 if arm.frozen else 1.0
     steps = -(-rows // budget.batch_size)
-    seconds = budget.epochs * (rows * 6 * dense * share / FLOPS_PER_SECOND + steps * STEP_SECONDS) + 2.0
+    epochs = budget.epochs + preparation
+    seconds = epochs * (rows * 6 * dense * share / FLOPS_PER_SECOND + steps * STEP_SECONDS) + 2.0
     row_bytes = 4 * (schema.columns + len(schema.numeric) + len(tasks)) + (2048 if arm.frozen else 0)
     return Estimate(seconds, PROCESS_BYTES + 16 * (tables + dense) + rows * row_bytes)
 
@@ -66,10 +67,10 @@ def _data(name: str, data_dir: Path | None) -> EncodedDataset | None:
 
 
 @functools.cache
-def _parameters(
+def _sizes(
     method: str, config: tuple[tuple[str, object], ...], tasks: tuple[str, ...], data: EncodedDataset
-) -> tuple[int, int]:
-    """Embedding parameters and all others of a model on these tasks."""
+) -> tuple[int, int, int]:
+    """Embedding parameters, all others, and epochs of its own preparation, of a model on these tasks."""
     import torch
 
     model_class = METHODS.get(method)
@@ -81,4 +82,5 @@ def _parameters(
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     for parameter in model.parameters():
         sizes[id(parameter) in tables] += parameter.numel()
-    return sizes[True], sizes[False]
+    # A method whose `prepare` trains may say for how many epochs; without that, preparation counts nothing.
+    return sizes[True], sizes[False], getattr(model, "preparation_epochs", 0)

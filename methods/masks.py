@@ -100,6 +100,11 @@ class MaskedSharedBottom(MultiTaskModel):
         for name, mask in found.items():
             self.masks[name].set(mask)
 
+    @property
+    def preparation_epochs(self) -> int:
+        """Epochs that `prepare` trains for: the warm-up's, and every task's rounds."""
+        return self.config.warm_up_epochs + len(self.tasks) * self.config.rounds * self.config.round_epochs
+
     def search(self, training: Training, task: Task, start: Mapping[str, Tensor]) -> list[Level]:
         """Iterative magnitude pruning with rewinding to the weights ``start``: one level per round.
 

@@ -280,3 +280,13 @@ def test_a_dry_run_shows_runs_references_and_writes_nothing(mpt, tmp_path):
         ("mpt_rec", "stage0", False), ("mpt_rec", "joint", True), ("mpt_rec", "frozen", False),
     ]  # fmt: skip
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_counts_the_search_for_masks(mpt):
+    def seconds(*words):
+        plan = json.loads(mpt("run", *TINY, "--arms", "joint", "--dry-run", "--json", *words).text)
+        return {run["method"]: run["seconds"] for run in plan["runs"] if run["arm"] == "joint"}
+
+    methods = ("--methods", "shared_bottom,sparse_sharing", "--set", "sparse_sharing.rounds=10")
+    few, many = (seconds(*methods, "--set", f"sparse_sharing.round_epochs={epochs}") for epochs in (1, 4))
+    assert few["shared_bottom"] == many["shared_bottom"] < few["sparse_sharing"] < many["sparse_sharing"]
