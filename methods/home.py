@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.errors import UsageError
 from methods.base import Batch, MultiTaskModel, Schema, Task, register_method
 from methods.layers import FeatureEmbedding, Gate, Tower, mix
 
@@ -48,6 +49,10 @@ class HoME(MultiTaskModel):
         tower: tuple[int, ...] = (64, 32)
         l2_embedding: float = 3e-4
         l2_dnn: float = 3e-4
+
+        def __post_init__(self) -> None:
+            if len(self.levels) != 2:
+                raise UsageError(f"home.levels is two widths, of the first and the second level, not {self.levels!r}")
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Config) -> None:
         super().__init__(schema, tasks, config)

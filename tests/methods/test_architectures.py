@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from benchmark.errors import UsageError
 from datasets_registry.schema import Task
 
 from .toys import SCHEMA, ToyRows, build, grow, random_weights, tasks
@@ -257,3 +258,8 @@ def test_home_trains_on_a_last_batch_of_one_row():
     rows = ToyRows(tasks(), 3)
     logits = build("home", tasks()).train()(rows.take(torch.arange(1)))
     assert logits["a"].isfinite().all()
+
+
+def test_home_has_two_levels():
+    with pytest.raises(UsageError, match="home.levels is two widths"):
+        build("home", tasks(), levels=(8, 6, 4))
