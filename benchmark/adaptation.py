@@ -1,8 +1,8 @@
 """Parameter-efficient ways of taking in a new task on any frozen backbone.
 
 The new task is predicted with small trained parts added to the backbone, the old tasks without them: their
-predictions do not change by a bit. What this costs at serving time, a second pass through the backbone for the new task,
-is in the operation counts.
+predictions do not change by a bit. What this costs at serving time, a second pass through the backbone for the
+new task, is in the operation counts.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ class _Aggregated(_OfTasks):
 class GradNorm(_OfTasks):
     """GradNorm (Chen et al., ICML 2018): weights w_k that bring the tasks' gradient norms to a common rate.
 
-    G_k = w_k |grad of L_k| over all shared parameters (the paper takes the last shared layer, which a general model does
-    not name); target mean(G) r_k^alpha, where r_k is L_k / L_k(0) over its mean. The weights descend on
+    G_k = w_k |grad of L_k| over all shared parameters (the paper takes the last shared layer, which a general model
+    does not name); target mean(G) r_k^alpha, where r_k is L_k / L_k(0) over its mean. The weights descend on
     sum_k |G_k - target_k| with the targets held fixed (the paper's section 3.2) and are scaled to sum to K.
     """
 

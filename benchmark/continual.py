@@ -44,7 +44,7 @@ def continual(kind: str, setting: Setting, options: Mapping[str, float]) -> tupl
 
 
 def elastic(setting: Setting, strength: float) -> tuple[DataRows, Loss]:
-    """Elastic weight consolidation (Kirkpatrick et al., 2017, equation 3): adds strength / 2 * sum_i F_i (w_i - w*_i)^2.
+    """Elastic weight consolidation (Kirkpatrick et al., 2017, equation 3): adds strength/2 sum_i F_i (w_i - w*_i)^2.
 
     F is the diagonal of the Fisher information of the old tasks at the stage-0 weights w*, per row and summed over
     the tasks. What the new task brought in has no w* and is free. With strength 1 the term is the old tasks' likelihood

@@ -228,7 +228,7 @@ def execute(
 def _prepare(
     model: MultiTaskModel, training: Training, save: Save | None, resume: dict[str, Any] | None
 ) -> tuple[Save | None, dict[str, Any] | None, float]:
-    """Let a method prepare itself, unless ``resume`` says that it has: what to save with, to resume from, and seconds."""
+    """Let a method prepare itself unless ``resume`` says that it has; saver, state to resume from, seconds."""
     if resume is None:
         started = time.perf_counter()
         model.prepare(training)

@@ -164,7 +164,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mapping[str, type]) -> Suite:
-    """Apply ``--set method.key=value``, ``--set arm.key=value`` and ``--set budget.key=value``; values are written as in TOML.
+    """Apply ``--set method.key=value``, ``--set arm.key=value`` and ``--set budget.key=value``; values as in TOML.
 
     ``config_classes`` maps the methods that may be set to their Config. Raises UsageError.
     """

@@ -356,20 +356,20 @@ def same_on_a_gpu(model: type[MultiTaskModel]) -> str | None:
 
 CHECKS: dict[Callable[[type[MultiTaskModel]], str | None], str] = {
     builds_for_any_schema: "Take sizes from the schema (methods.layers.FeatureEmbedding does) and loop over the tasks.",
-    logits_are_finite_and_one_per_row: "End in methods.layers.Tower, or squeeze(-1): plain squeeze() drops a batch of 1.",
-    loss_falls: "Are all modules reached by forward, and registered (ModuleDict, ModuleList, not a plain dict or list)?",
+    logits_are_finite_and_one_per_row: "End in methods.layers.Tower, or squeeze(-1): squeeze() drops a batch of 1.",
+    loss_falls: "Are all modules reached by forward, and registered (in ModuleDict or ModuleList, not dict or list)?",
     same_seed_gives_same_weights: "Draw initial weights in reset_parameters(), anything else from the given generator.",
-    row_order_and_batch_size_do_not_change_predictions: "Keep nothing per position; use batch.index for what a row owns.",
+    row_order_and_batch_size_do_not_change_predictions: "Keep nothing by position; batch.index is for rows' own.",
     no_peeking_across_rows: "Batch statistics must be frozen in eval mode (self.training is False at prediction).",
     task_order_does_not_matter: "Where positions matter go by self.tasks, which is sorted by name.",
     a_new_task_leaves_the_old_ones_alone: "add_task may add modules, not change what old tasks read.",
     cached_features_give_the_same_logits: "frozen_features holds all that the new task reads of the frozen part.",
     fine_tuning_learns_the_new_task: "forward has to predict the added task in training mode too.",
-    parts_of_the_harness_fit_on: "Shared layers: plain nn.Linear; towers: methods.layers.Tower in a ModuleDict under the "
-    "task's name; or name the arms in register_method(..., without=(...)).",
+    parts_of_the_harness_fit_on: "Shared layers: plain nn.Linear; towers: methods.layers.Tower in a ModuleDict "
+    "under the task's name; or name the arms in register_method(..., without=(...)).",
     every_parameter_has_one_role: "Put a task's own modules in a ModuleDict under its name, or define parameter_roles.",
     survives_save_and_load: "Keep what prediction needs in parameters or buffers.",
-    regression_if_claimed: "Use the base class's loss, or mean_loss(task, outputs, labels); or do not claim regression.",
+    regression_if_claimed: "Use the base class's loss or mean_loss(task, outputs, labels), or do not claim regression.",
     undefined_labels: "Use mean_loss(task, outputs, labels): it leaves undefined rows of a partial task out.",
     same_on_a_gpu: "Make tensors on the batch's device, or register them as buffers.",
 }

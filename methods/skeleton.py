@@ -45,7 +45,7 @@ class {class_name}(MultiTaskModel):
         return [self.towers[task.name]]
 '''
 
-TEST = '''"""{title} keeps the interface's promises: `python -m pytest {test_file}` or `run_all.py check-method {file}`."""
+TEST = '''"""{title} keeps its promises: `python -m pytest {test_file}` or `run_all.py check-method {file}`."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_conforms():
 
 
 def new_method(name: str, directory: str | Path) -> tuple[Path, Path]:
-    """Write ``directory``/NAME.py and test_NAME.py; returns both. Raises UsageError for a bad name or existing files."""
+    """Write ``directory``/NAME.py and test_NAME.py; returns both. UsageError for a bad name or existing files."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"A method's name is small letters, digits and '_', not {name!r}.")
     if name in METHODS:

@@ -35,6 +35,7 @@ def test_links_lead_somewhere(path):
 
 def test_every_command_the_readme_names_exists():
     table = README[README.index("## Commands") : README.index("## Add your method")]
-    named = {match.split()[0] for cell in re.findall(r"^\| (.*?) \|", table, re.M) for match in re.findall(r"`([a-z][a-z-]+)", cell)}
+    cells = re.findall(r"^\| (.*?) \|", table, re.M)
+    named = {match.split()[0] for cell in cells for match in re.findall(r"`([a-z][a-z-]+)", cell)}
     commands = named - {"python", "rerun-stale", "retry-failed", "fresh", "only-read"}
     assert commands <= set(cli.commands) and "verify" in commands

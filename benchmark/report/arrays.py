@@ -160,7 +160,8 @@ def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
                         continue  # a point alone shows no dependence
                     rows += [
                         {
-                            "method": largest.labels[variant], "place": largest.variants.index(variant), "arm": arm, "task": task, "share": share,
+                            "method": largest.labels[variant], "place": largest.variants.index(variant), "arm": arm,
+                            "task": task, "share": share,
                             "score": found.mean, "half_width": found.half_width, "n": found.n,
                         }
                         for share, found in known

@@ -43,9 +43,10 @@ def trade_off(group: Group, task: str, slug: str) -> Plot | None:
                 continue
             rows.append(
                 {
-                    "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm, "gain": gain.mean, "gain_half_width": gain.half_width,
-                    "degradation": loss.mean, "degradation_half_width": loss.half_width, "trained_parameters": int(size),
-                    "n": min(gain.n, loss.n),
+                    "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm,
+                    "gain": gain.mean, "gain_half_width": gain.half_width,
+                    "degradation": loss.mean, "degradation_half_width": loss.half_width,
+                    "trained_parameters": int(size), "n": min(gain.n, loss.n),
                 }
             )  # fmt: skip
     return Plot(_name("trade_off", group, task, slug), rows, draw_trade_off, _height(3.0, rows)) if rows else None
@@ -78,7 +79,8 @@ def parameters(group: Group, task: str, slug: str) -> Plot | None:
             if found is not None and size:
                 rows.append(
                     {
-                        "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm, "trained_parameters": int(size),
+                        "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm,
+                        "trained_parameters": int(size),
                         "score": found.mean, "score_half_width": found.half_width, "n": found.n,
                         "metric": metric_title(group, task), "task": task,
                     }

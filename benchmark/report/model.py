@@ -74,7 +74,8 @@ class Cell:
 class Column:
     """``key`` names the column in CSV, ``header`` for readers; neighbours of one ``group`` share a spanning header.
 
-    ``wrap``: a text that may be broken into lines. ``better``: +1 if larger is better, -1 if smaller, 0 if the column is not ranked. ``signed`` prints a plus.
+    ``wrap``: a text that may be broken into lines. ``better``: +1 if larger is better, -1 if smaller, 0 if the column
+    is not ranked. ``signed`` prints a plus.
     """
 
     key: str
@@ -94,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """``name`` is the file's stem and the LaTeX label's end; ``caption`` one sentence; ``footer`` lines of plain text."""
+    """``name`` is the file's stem and the LaTeX label's end; ``caption`` one sentence; ``footer`` plain lines."""
 
     name: str
     caption: str

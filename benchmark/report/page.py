@@ -1,4 +1,4 @@
-"""From a result tree to files: which tables and figures there are, what they are called, whether they are up to date."""
+"""From a result tree to files: which tables and figures there are, their names, whether they are up to date."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **
     """Read the records below ``out`` and make all tables and figures, without writing anything.
 
     ``titles`` maps a method's name to its title, in the order that rows should have. ``stale`` holds the run ids
-    that the caller found to be out of date. ``options``: margin, reference, defaults of `benchmark.report.runs.Options`.
+    that the caller found to be out of date. ``options``: those of `benchmark.report.runs.Options`.
     """
     records, problems = read_records(out)
     groups = group_records(records, titles, _options((out,), stale, options))

@@ -159,8 +159,11 @@ class Group:
         index = defaultdict(list)
         for record in self.records:
             index[variant_of(record), self.arm(record), record.key.seed].append(record)
+
         # The run that answers is the last stage's; found here once, not at every question.
-        order = lambda record: (record.key.stage, record.status == "ok", record.run_id)
+        def order(record: Record) -> tuple[int, bool, str]:
+            return record.key.stage, record.status == "ok", record.run_id
+
         return {place: sorted(runs, key=order, reverse=True) for place, runs in index.items()}
 
     def arm(self, record: Record) -> str:
@@ -347,7 +350,7 @@ def records_hash(records: Iterable[Record]) -> str:
 
 
 def _covers(record: Record, task: str) -> bool:
-    """Does this run answer for the task? One that did not end well has no scores, but would have scored old tasks too."""
+    """Does this run answer for the task? One that did not end well has no scores, but would score old ones too."""
     return task in record.scores or task in record.key.tasks or (record.status != "ok" and record.key.arm != SCRATCH)
 
 

@@ -123,7 +123,8 @@ def old_task_effect(group: Group, slug: str, losses: Sequence[Comparison] = ()) 
             "degradation: score after stage 0 minus score after the new task, same method and seed; "
             "lower is better, negative is an improvement. worst: largest over the old tasks of each seed. "
             + DELTA_M_NOTE.replace("over tasks", "over old and new tasks"),
-            f"verdict: the worst over the old tasks of table no_degradation-{slug}, whose footer says how it is reached.",
+            f"verdict: the worst over the old tasks of table no_degradation-{slug}, "
+            "whose footer says how it is reached.",
             *footer(group),
         ),
     ).ranked()

@@ -38,7 +38,8 @@ def test_shared_parameters_get_what_torchjds_own_engine_gives(kind):
     from torchjd.autojac import backward, jac_to_grad
 
     aggregator = {
-        "mgda": aggregation.MGDA, "cagrad": lambda: aggregation.CAGrad(c=0.4), "nash_mtl": lambda: aggregation.NashMTL(3),
+        "mgda": aggregation.MGDA, "cagrad": lambda: aggregation.CAGrad(c=0.4),
+        "nash_mtl": lambda: aggregation.NashMTL(3),
         "imtl_g": aggregation.IMTLG, "aligned_mtl": aggregation.AlignedMTL, "pcgrad": aggregation.PCGrad,
         "graddrop": aggregation.GradDrop,
     }[kind]()  # fmt: skip

@@ -133,7 +133,8 @@ def test_replay_sees_old_labels_of_its_memory_alone(setting):
 def test_each_way_forgets_less_than_plain_fine_tuning(tmp_path):
     def run(arm, **arm_config):
         key = Key(
-            dataset="fake", old_tasks=["a", "b"], new_tasks=["c"], tasks=ARMS[arm].tasks("ab", "c"), method="shared_bottom",
+            dataset="fake", old_tasks=["a", "b"], new_tasks=["c"], tasks=ARMS[arm].tasks("ab", "c"),
+            method="shared_bottom",
             config={}, arm=arm, stage=ARMS[arm].stage, selection="rule", seed=0, arm_config=arm_config,
             budget={"batch_size": 64, "learning_rate": 1e-2, "epochs": 4, "patience": 4},
         )  # fmt: skip

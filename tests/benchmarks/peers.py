@@ -35,7 +35,7 @@ def deepctr_torch(kind, rows, batch_size, sizes, numerics):
 
 def torch_rechub(kind, rows, batch_size, sizes, numerics):
     """torch-rechub 0.9.0: MTLTrainer on its own DataLoader. Returns a function that trains one epoch, or
-    None if the library does not have the model. Its ESMM takes no dense features, so it does a little less work here."""
+    None if the library does not have the model. Its ESMM takes no dense features: a little less work."""
     models = importlib.import_module("torch_rechub.models.multi_task")
     features = importlib.import_module("torch_rechub.basic.features")
     trainers = importlib.import_module("torch_rechub.trainers")

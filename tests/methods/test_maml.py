@@ -61,7 +61,7 @@ def test_the_second_order_gradient_is_the_slope_of_the_meta_objective(steps):
 def test_the_first_order_gradient_is_the_query_gradient_at_the_adapted_weights():
     maml, batch = built(order=1), batch64()
     gradient = meta_gradient(maml, batch)
-    expected = {name: 0.0 for name in gradient}
+    expected = dict.fromkeys(gradient, 0.0)
     support, query = half(batch, slice(0, 10)), half(batch, slice(10, None))
     for task in "ab":
         theta = {name: p.detach().clone().requires_grad_() for name, p in maml.network.named_parameters()}

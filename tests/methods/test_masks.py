@@ -1,5 +1,7 @@
 """SparseSharing and CSRec: the mask search against its definition, the steps against plain torch."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,7 @@ def test_every_level_prunes_a_tenth_of_what_is_left():
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     levels = model.search(preparation(model), TASKS[0], start)
     assert [level.pruned for level in levels] == pytest.approx([1 - 0.9**k for k in range(10)], abs=3e-3)
-    for before, after in zip(levels, levels[1:]):  # a weight that is gone stays gone
+    for before, after in itertools.pairwise(levels):  # a weight that is gone stays gone
         assert all(((a <= b).all()) for a, b in zip(after.mask, before.mask))
 
 

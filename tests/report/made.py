@@ -92,7 +92,8 @@ def record(
             forward_new=training_step_new / 3 if training_step_new else None, training_step_new=training_step_new,
         ) if ok else None,
         seconds=Seconds(
-            load=1, build=1, cache=0, train=seconds - 12, validate=5, predict=5, total=seconds, to_best_epoch=seconds / 2
+            load=1, build=1, cache=0, train=seconds - 12, validate=5, predict=5, total=seconds,
+            to_best_epoch=seconds / 2
         ) if ok else None,
         rows_per_second=50_000 if ok else None,
         peak_memory_bytes=500 * 2**20 if ok else None,
