@@ -1,6 +1,10 @@
 """The same models in installable peer libraries, trained the way those libraries train: one epoch on given rows."""
 
+import contextlib
 import importlib
+import itertools
+import os
+import tempfile
 
 import numpy as np
 import torch
@@ -67,6 +71,84 @@ def torch_rechub(kind, rows, batch_size, sizes, numerics):
     return lambda: trainer.train_one_epoch(loader)
 
 
+def nextrec(kind, rows, batch_size, sizes, numerics):
+    """NextRec 0.6.14: `fit` on a dictionary of numpy columns, for one epoch, without the metrics of training rows that
+    it can be spared. Returns a function that trains one epoch, or None if the library does not have the model."""
+    folder = importlib.import_module("nextrec.models.multitask")
+    features = importlib.import_module("nextrec.basic.features")
+    sparse = [features.SparseFeature(f"c{i}", size, embedding_dim=4) for i, size in enumerate(sizes)]
+    columns = [[features.DenseFeature(f"n{i}") for i in range(numerics)], sparse, []]
+    expert, tower = {"hidden_dims": [256, 128]}, {"hidden_dims": [64, 32]}
+    deep, tasks = {"hidden_dims": [256, 128, 64, 32]}, {"target": ["a", "b"], "task": ["binary"] * 2}
+    model = {
+        "shared_bottom": ("share_bottom", "ShareBottom", (expert, [tower] * 2)),
+        "mmoe": ("mmoe", "MMOE", (expert, 3, [tower] * 2)),
+        "cgc": ("ple", "PLE", (expert, [expert] * 2, 1, 1, 1, [tower] * 2)),
+        "esmm": ("esmm", "ESMM", (deep, deep)),
+        "aitm": ("aitm", "AITM", (expert, [tower] * 2)),
+    }
+    if kind not in model:
+        return None
+    module, name, shape = model[kind]
+    where = tempfile.mkdtemp(prefix="nextrec")  # it writes a checkpoint per epoch
+    built = getattr(importlib.import_module(f"{folder.__name__}.{module}"), name)(
+        *columns, *shape, **tasks, session_id=where, device="cpu"
+    )
+    built.compile("adam", {"lr": 1e-3}, loss=["bce", "bce"])
+    codes = rows.categorical(None) - np.asarray(offsets(sizes), np.int32)
+    data = {f"c{i}": codes[:, i] for i in range(len(sizes))}
+    data |= {f"n{i}": rows.numeric(None)[:, i] for i in range(numerics)}
+    data |= dict(zip(tasks["target"], rows.labels.values(), strict=True))
+
+    def epoch():
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+            built.fit(data, epochs=1, batch_size=batch_size, use_tensorboard=False, metrics=["accuracy"])
+
+    return epoch
+
+
+def libmtl(kind, rows, batch_size, sizes, numerics):
+    """LibMTL 1.1.5: its architectures and equal weighting in a minimal loop with fused Adam; its own trainer is written
+    for a GPU and an older PyTorch. It has no tables: one for all features is put in front."""
+    names = {
+        "shared_bottom": ("HPS", {}),
+        "mmoe": ("MMoE", {"num_experts": [3]}),
+        "cgc": ("CGC", {"num_experts": [1] * 3}),
+    }
+    if kind not in names:
+        return None
+    name, shape = names[kind]
+    width = 4 * len(sizes) + numerics
+    architecture = getattr(importlib.import_module("LibMTL.architecture"), name)
+    weighting = importlib.import_module("LibMTL.weighting").EW
+    model_class = type(name, (architecture, weighting), {"init_param": lambda self: None})
+    model = model_class(
+        ["a", "b"], lambda: _layers(width, 256, 128),
+        torch.nn.ModuleDict({task: torch.nn.Sequential(_layers(128, 64, 32), torch.nn.Linear(32, 1)) for task in "ab"}),
+        False, False, torch.device("cpu"), img_size=[width], **shape,
+    )  # fmt: skip
+    table = torch.nn.Embedding(sum(sizes), 4)
+    optimizer = torch.optim.Adam([*table.parameters(), *model.parameters()], lr=1e-3, fused=True)
+    codes, numbers = torch.from_numpy(rows.categorical(None)), torch.from_numpy(rows.numeric(None))
+    labels = [torch.from_numpy(label)[:, None] for label in rows.labels.values()]
+
+    def epoch():
+        for index in torch.randperm(len(codes)).split(batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            outputs = model(torch.cat([table(codes[index]).flatten(1), numbers[index]], dim=1))
+            entropy = torch.nn.functional.binary_cross_entropy_with_logits
+            pairs = zip("ab", labels, strict=True)
+            model.backward(torch.stack([entropy(outputs[task], label[index]) for task, label in pairs]))
+            optimizer.step()
+
+    return epoch
+
+
+def _layers(*widths):
+    pairs = itertools.pairwise(widths)
+    return torch.nn.Sequential(*(part for n, m in pairs for part in (torch.nn.Linear(n, m), torch.nn.ReLU())))
+
+
 def offsets(sizes):
     return [sum(sizes[:i]) for i in range(len(sizes))]
 
@@ -74,7 +156,8 @@ def offsets(sizes):
 def available():
     """The peers that are installed (extra ``peers``), by name."""
     found = {}
-    for name, build in (("deepctr_torch", deepctr_torch), ("torch_rechub", torch_rechub)):
+    known = {"deepctr_torch": deepctr_torch, "torch_rechub": torch_rechub, "nextrec": nextrec, "LibMTL": libmtl}
+    for name, build in known.items():
         try:
             importlib.import_module(name)
         except ImportError:

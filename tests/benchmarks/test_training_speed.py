@@ -90,7 +90,7 @@ def prepared(method, rows):
 
 
 @pytest.mark.parametrize("batch_size", [256, 4096])
-@pytest.mark.parametrize("method", [*METHODS_MEASURED, *FUNNELS])
+@pytest.mark.parametrize("method", [*METHODS_MEASURED, "cgc", *FUNNELS])
 def test_trainer_beside_hand_loop_dataloader_and_peers(side_by_side, method, batch_size):
     arrays = Arrays()
     rows = DataRows(arrays, arrays.labels, DEVICE)
