@@ -82,5 +82,4 @@ def _sizes(
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     for parameter in model.parameters():
         sizes[id(parameter) in tables] += parameter.numel()
-    # A method whose `prepare` trains may say for how many epochs; without that, preparation counts nothing.
-    return sizes[True], sizes[False], getattr(model, "preparation_epochs", 0)
+    return sizes[True], sizes[False], model.preparation_epochs

@@ -152,6 +152,8 @@ class MultiTaskModel(nn.Module):
     Config: ClassVar[type]
     search_space: ClassVar[Mapping[str, Search]] = {}
     """What tuning tries beside, or instead of, the common ranges of `benchmark.search`, by Config field."""
+    preparation_epochs: int = 0
+    """For how many epochs ``prepare`` trains (an attribute or a property): part of a dry run's estimate."""
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Any = None) -> None:
         """``self.tasks`` is sorted by name: a method that counts on positions (a row per task, say) goes by it, so

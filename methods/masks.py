@@ -101,8 +101,8 @@ class MaskedSharedBottom(MultiTaskModel):
             self.masks[name].set(mask)
 
     @property
-    def preparation_epochs(self) -> int:
-        """Epochs that `prepare` trains for: the warm-up's, and every task's rounds."""
+    def preparation_epochs(self) -> int:  # type: ignore[override]
+        """The warm-up's, and every task's rounds."""
         return self.config.warm_up_epochs + len(self.tasks) * self.config.rounds * self.config.round_epochs
 
     def search(self, training: Training, task: Task, start: Mapping[str, Tensor]) -> list[Level]:
