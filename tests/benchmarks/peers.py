@@ -1,4 +1,9 @@
-"""The same models in installable peer libraries, trained the way those libraries train: one epoch on given rows."""
+"""The same models in installable peer libraries, trained the way those libraries train: one epoch on given rows.
+
+The extra ``peers`` installs deepctr-torch and torch-rechub. NextRec and LibMTL pin older packages than ours and take
+part where they are found: ``pip install --no-deps nextrec==0.6.14 LibMTL==1.1.5``, then ``pip install polars
+transformers`` and the torchvision of your torch.
+"""
 
 import contextlib
 import importlib
