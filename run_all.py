@@ -1,6 +1,6 @@
 """Runs the benchmark: ``python run_all.py --help``."""
 
-from benchmark.cli import main
+from benchmark.cli.main import main
 
 if __name__ == "__main__":
     main()

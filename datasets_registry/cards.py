@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets_registry import DATASETS
+from datasets_registry.catalogue import DATASETS
 from datasets_registry.pipeline import find, prepare
 
 if TYPE_CHECKING:
     from datasets_registry.base import Dataset
-    from datasets_registry.store import EncodedDataset
+    from datasets_registry.encoding.store import EncodedDataset
 
 HUB = """No built-in dataset is fetched from the Hugging Face Hub: no copy with the official files' content at a fixed
 revision could be established for any of them. A copy that you know can be used at a pinned commit:
@@ -66,7 +66,7 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
 def _source(dataset: Dataset) -> str:
     if dataset.manifest is None:
         return "generated on the fly"
-    from datasets_registry.manifest import load_manifest
+    from datasets_registry.raw.manifest import load_manifest
 
     manifest = load_manifest(dataset.manifest)
     names = ", ".join(f"`{raw.names[0]}`" for raw in manifest.files.values())

@@ -17,7 +17,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.delimited import Layout
+    from datasets_registry.raw.delimited import Layout
 
 COLUMNS = (
     "age class_worker det_ind_code det_occ_code education wage_per_hour hs_college marital_stat major_ind_code "
@@ -45,7 +45,7 @@ class CensusIncome(Dataset):
     """The two official files; the training file trains, the test file is halved."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry import delimited
+        from datasets_registry.raw import delimited
 
         for part, key in ((0, "train"), (2, "test")):
             for batch in delimited.read(files[key], layout(), chunk_rows, row_bytes=520):
@@ -63,14 +63,14 @@ class CensusIncome(Dataset):
         return dataclasses.replace(self, features=tuple(f for f in self.features if f.name != "instance_weight"))
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry import delimited
+        from datasets_registry.raw import delimited
 
         return delimited.check(path, layout(values=True))
 
 
 def layout(values: bool = False) -> Layout:
     """The files' columns; with ``values`` each categorical column's known values as well, for validation."""
-    from datasets_registry.delimited import Column, Layout
+    from datasets_registry.raw.delimited import Column, Layout
 
     known: Mapping[str, Any] = known_values() if values else {}
     return Layout(
@@ -95,7 +95,7 @@ def _equals(column: Any, value: str) -> Any:
     """uint8 [n], 1 where a dictionary column has that value."""
     import numpy as np
 
-    from datasets_registry.vocabulary import to_numpy
+    from datasets_registry.encoding.vocabulary import to_numpy
 
     hit = np.array([text == value for text in column.dictionary.to_pylist()], np.uint8)
     return hit[to_numpy(column.indices)]

@@ -15,7 +15,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.delimited import Layout
+    from datasets_registry.raw.delimited import Layout
 
 LABELS = {
     "click": ("is_click", "clicked"),
@@ -50,8 +50,8 @@ class KuaiRand(Dataset):
         import numpy as np
         import pyarrow as pa
 
-        from datasets_registry import delimited
-        from datasets_registry.vocabulary import to_arrow, to_numpy
+        from datasets_registry.encoding.vocabulary import to_arrow, to_numpy
+        from datasets_registry.raw import delimited
 
         users = _Side(files["users"], "user_id", user_layout(), USER_TEXT, USER_NUMBERS)
         videos = _Side(files["videos"], "video_id", video_layout(), (*VIDEO_TEXT, "tag"), ())
@@ -99,7 +99,7 @@ class KuaiRand(Dataset):
         return None
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry import delimited
+        from datasets_registry.raw import delimited
 
         layouts = {"users": user_layout, "videos": video_layout}
         return delimited.check(path, layouts.get(key, log_layout)())
@@ -119,8 +119,8 @@ class _Side:
         import numpy as np
         import pyarrow as pa
 
-        from datasets_registry import delimited
-        from datasets_registry.vocabulary import to_numpy
+        from datasets_registry.encoding.vocabulary import to_numpy
+        from datasets_registry.raw import delimited
 
         table = pa.Table.from_batches(list(delimited.read(path, layout, 65_536))).unify_dictionaries().combine_chunks()
         self._columns = {name: table[name].combine_chunks() for name in table.column_names}
@@ -136,7 +136,7 @@ class _Side:
         """Row of each key, null for a key that the table lacks (its features are then missing)."""
         import numpy as np
 
-        from datasets_registry.vocabulary import to_arrow, to_numpy
+        from datasets_registry.encoding.vocabulary import to_arrow, to_numpy
 
         wanted = to_numpy(keys)
         place = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
@@ -152,7 +152,7 @@ class _Side:
 
 def log_layout() -> Layout:
     """Columns of the logs."""
-    from datasets_registry.delimited import Column, Layout
+    from datasets_registry.raw.delimited import Column, Layout
 
     unused = ("play_time_ms", "profile_stay_time", "comment_stay_time", "is_rand")
     labels = {column for column, _ in LABELS.values()}
@@ -169,7 +169,7 @@ def log_layout() -> Layout:
 
 def user_layout() -> Layout:
     """Columns of the user table: ranges and one-hot codes as text, counts as numbers."""
-    from datasets_registry.delimited import Column, Layout
+    from datasets_registry.raw.delimited import Column, Layout
 
     return Layout(
         (
@@ -185,7 +185,7 @@ def user_layout() -> Layout:
 
 def video_layout() -> Layout:
     """Columns of the basic video table."""
-    from datasets_registry.delimited import Column, Layout
+    from datasets_registry.raw.delimited import Column, Layout
 
     skipped = ("upload_dt", "video_duration", "server_width", "server_height")
     return Layout(

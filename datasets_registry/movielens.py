@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import DataError
+from benchmark.core.errors import DataError
 from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
@@ -99,7 +99,7 @@ _RATINGS, _USERS, _ITEMS = "ratings", "users", "items"
 def _lines(path: Path, what: str) -> Iterator[tuple[int, list[Any]]]:
     """(line, cells) in one common form: ratings user item rating time; users id age gender occupation; items id
     title-with-year [genres]. Raises DataError for a row of another length."""
-    from datasets_registry.archives import DAMAGE, open_plain
+    from datasets_registry.raw.archives import DAMAGE, open_plain
 
     line = 0
     try:

@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.errors import DataError, DataUnavailable
-from datasets_registry import places
+from benchmark.core.errors import DataError, DataUnavailable
+from datasets_registry.raw import paths as places
 
 if TYPE_CHECKING:
     from datasets_registry.base import Dataset
-    from datasets_registry.download import Report
-    from datasets_registry.manifest import Manifest
-    from datasets_registry.profiles import Profile
-    from datasets_registry.store import EncodedDataset
+    from datasets_registry.encoding.profiles import Profile
+    from datasets_registry.encoding.store import EncodedDataset
+    from datasets_registry.raw.download import Report
+    from datasets_registry.raw.manifest import Manifest
 
 ENCODING_MODULES = (
-    "ali_ccp_raw", "archives", "base", "checks", "delimited", "encode", "own", "profiles", "splits", "vocabulary",
+    "raw/ali_ccp", "raw/archives", "base", "encoding/checks", "raw/delimited", "encoding/encode", "schema_file",
+    "encoding/profiles", "encoding/splits", "encoding/vocabulary",
 )  # fmt: skip
 
 
@@ -31,8 +32,8 @@ def find(name: str) -> Dataset:
 
 
 def _resolve(name: str) -> tuple[Dataset, Profile]:
-    from datasets_registry import DATASETS
-    from datasets_registry.profiles import Profile, apply
+    from datasets_registry.catalogue import DATASETS
+    from datasets_registry.encoding.profiles import Profile, apply
 
     base, at, words = name.partition("@")
     dataset = DATASETS.get(base)
@@ -56,7 +57,7 @@ def prepare(
     when no source has the data, DataError for damaged or invalid data, UsageError for an unknown name or profile.
     """
     from datasets_registry.base import CHUNK_ROWS
-    from datasets_registry.profiles import Profile
+    from datasets_registry.encoding.profiles import Profile
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     cache = places.cache_root(cache_dir)
@@ -88,19 +89,19 @@ def _prepare(
     chunk_rows: int,
     fetch: bool,
 ) -> EncodedDataset:
-    from datasets_registry.splits import by_prefix
+    from datasets_registry.encoding.splits import by_prefix
 
     files, sources = _files(dataset, data, cache, report, fetch, prefix=by_prefix(dataset.split, profile))
     target = _directory(dataset, profile, sources, cache)
     if not (target / "meta.json").is_file():
-        from datasets_registry.encode import encode
+        from datasets_registry.encoding.encode import encode
 
         with places.locked(target):
             if not (target / "meta.json").is_file():
                 if not files and dataset.manifest:
                     files, _ = _files(dataset, data, cache, report, fetch, need=True)
                 encode(dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows, report=report)
-    from datasets_registry.store import EncodedDataset
+    from datasets_registry.encoding.store import EncodedDataset
 
     return EncodedDataset(dataset, profile, target)
 
@@ -119,7 +120,7 @@ def encoded(
         target = _directory(dataset, profile, sources, cache)
         if not (target / "meta.json").is_file():
             return None
-        from datasets_registry.store import EncodedDataset
+        from datasets_registry.encoding.store import EncodedDataset
 
         return EncodedDataset(dataset, profile, target)
     except (DataUnavailable, DataError, OSError):
@@ -134,7 +135,7 @@ def availability(
     State: "generated", "cached" (encoded or raw files in the cache), "local" (in the user's directory, not verified
     yet), "fetchable" (a mirror needs no login), "login" (the user has to download it; the sentence says how).
     """
-    from datasets_registry.profiles import Profile
+    from datasets_registry.encoding.profiles import Profile
 
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     own_files = dataset.local_files()
@@ -144,7 +145,7 @@ def availability(
         return "fetchable", "from the Hugging Face Hub, by the datasets library"
     if dataset.manifest is None:
         return "generated", "generated on the fly, no download"
-    from datasets_registry.manifest import candidates, complete, load_manifest, official_archive
+    from datasets_registry.raw.manifest import candidates, complete, load_manifest, official_archive
 
     manifest = load_manifest(dataset.manifest)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
@@ -191,8 +192,8 @@ def validate(
     Unlike `prepare` it looks into files whose checksum is wrong as well, to say what is wrong in them. Raises
     DataUnavailable if no raw file is at hand.
     """
-    from datasets_registry.manifest import candidates, load_manifest
-    from datasets_registry.sources import check
+    from datasets_registry.raw.manifest import candidates, load_manifest
+    from datasets_registry.raw.sources import check
 
     dataset = find(name) if isinstance(name, str) else name
     own_files = dataset.local_files()
@@ -227,7 +228,7 @@ def validate(
 
 
 def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
-    from datasets_registry.archives import DAMAGE
+    from datasets_registry.raw.archives import DAMAGE
 
     problems = []
     try:
@@ -258,18 +259,18 @@ def _files(
     """
     own = dataset.local_files()
     if own is not None:
-        from datasets_registry import sources
+        from datasets_registry.raw import sources
 
         return dict(own), {key: sources.fingerprint(path, cache)[0] for key, path in sorted(own.items())}
     if dataset.manifest is None:
         return {}, {}
-    from datasets_registry.manifest import load_manifest
+    from datasets_registry.raw.manifest import load_manifest
 
     manifest = load_manifest(dataset.manifest)
     published = _published(manifest)
     if not need and published:
         return {}, published  # the content is decided already; who needs the files asks for them
-    from datasets_registry import sources
+    from datasets_registry.raw import sources
 
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)

@@ -14,7 +14,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.delimited import Layout
+    from datasets_registry.raw.delimited import Layout
 
 FEATURES = ("user_id", "item_id", "video_category", "gender", "age")
 LABELS = ("click", "like", "share", "follow")
@@ -25,8 +25,8 @@ class Tenrec(Dataset):
     """One comma-separated file with header; columns beyond the ten known ones (histories) are left out."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry import delimited
-        from datasets_registry.vocabulary import to_numpy
+        from datasets_registry.encoding.vocabulary import to_numpy
+        from datasets_registry.raw import delimited
 
         for batch in delimited.read(files["log"], layout(), chunk_rows, row_bytes=48):
             yield Chunk(
@@ -36,14 +36,14 @@ class Tenrec(Dataset):
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry import delimited
+        from datasets_registry.raw import delimited
 
         return delimited.check(path, layout())
 
 
 def layout() -> Layout:
     """The columns that are read."""
-    from datasets_registry.delimited import Column, Layout
+    from datasets_registry.raw.delimited import Column, Layout
 
     return Layout(
         (

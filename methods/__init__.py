@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.registry import Registry
+from benchmark.core.registry import Registry
 
 if TYPE_CHECKING:
     from methods.base import MultiTaskModel
@@ -22,7 +22,7 @@ METHODS: Registry[type[MultiTaskModel]] = Registry(
     "method",
     package="methods",
     entry_points="mptbench.methods",
-    helpers=frozenset({"base", "layers", "masks", "conformance", "skeleton"}),
+    helpers=frozenset({"base", "layers", "masks"}),
 )
 
 
@@ -34,7 +34,7 @@ class MethodInfo:
     that its paper (or the paper under test) used there; they replace the Config's defaults on that dataset.
     ``paper_counts`` says what the MPT-Rec paper counted as this method's trained parameters for the new task:
     "new" (what is added for it) or "old_task_parameters" (the task-specific part of the two-task checkpoint, which
-    over-counts; fact: it reproduces the printed percentages). ``without`` are arms of the harness (`benchmark.arms`)
+    over-counts; fact: it reproduces the printed percentages). ``without`` are arms of the harness (`benchmark.spec.arms`)
     that the method cannot be run with although it supports the arm they build on.
     """
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods import METHODS, MethodInfo, first_line
 
@@ -151,7 +151,7 @@ class MultiTaskModel(nn.Module):
     info: ClassVar[MethodInfo]
     Config: ClassVar[type]
     search_space: ClassVar[Mapping[str, Search]] = {}
-    """What tuning tries beside, or instead of, the common ranges of `benchmark.search`, by Config field."""
+    """What tuning tries beside, or instead of, the common ranges of `benchmark.tuning.study.space`, by Config field."""
     preparation_epochs: int = 0
     """For how many epochs ``prepare`` trains (an attribute or a property): part of a dry run's estimate."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from methods.base import Batch, MultiTaskModel, Schema, Task, register_method
 from methods.layers import FeatureEmbedding, Gate, Tower, mix
 

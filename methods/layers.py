@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods.base import Batch
 

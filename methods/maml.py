@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from methods.base import Batch, MultiTaskModel, Progress, Rows, Schema, Task, mean_loss, register_method
 from methods.layers import MLP, FeatureEmbedding, Tower
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from methods.base import Batch, MultiTaskModel, Schema, Task, Training, mean_loss
 from methods.layers import MLP, FeatureEmbedding, Tower
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from methods.base import Batch, Progress, Schema, Task, mean_loss, register_method
 from methods.masks import MaskConfig, MaskedSharedBottom
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from methods.base import Batch, MultiTaskModel, Schema, Task, register_method
 from methods.layers import MLP, FeatureEmbedding, Gate, Tower, decayed_parameters, mix
 

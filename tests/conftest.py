@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmark import cli
-from benchmark.errors import BenchmarkError
+from benchmark.cli.main import main as cli
+from benchmark.core.errors import BenchmarkError
 from benchmark.report import arrays
 
 torch.set_num_threads(1)  # as every run of the harness; more threads only wait for each other on a shared machine

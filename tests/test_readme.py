@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.cli import cli
-from benchmark.listing import report_options, titles
+from benchmark.cli.listing import report_options, titles
+from benchmark.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

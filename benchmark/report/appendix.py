@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmark.records import Record
+from benchmark.records.record import Record
 from benchmark.report.comparisons import not_worse_than_best
+from benchmark.report.groups import SCRATCH, STAGE0, Group, Sample, Variant, score, variant_of
 from benchmark.report.measures import arm_title, cell, footer, label, metric_title
 from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
-from benchmark.report.runs import SCRATCH, STAGE0, Group, Sample, Variant, score, variant_of
 from benchmark.report.stats import holm, stars, t_test
 
 

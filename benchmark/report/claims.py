@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from benchmark.report import stats
 from benchmark.report.comparisons import Comparison
+from benchmark.report.groups import Group
 from benchmark.report.measures import arm_title, cell, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.runs import Group
 
 VERDICT_NOTE = (
     "verdict: unchanged (every seed's score is the same number), equivalent (TOST within the margin, Holm p < .05), "

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.records import Record
+from benchmark.records.record import Record
 from benchmark.report import stats
+from benchmark.report.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant, read_arrays
 from benchmark.report.measures import Finder, before_and_after, finder
-from benchmark.report.runs import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant, read_arrays
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmark import transfer
-from benchmark.records import Record
+from benchmark.records.record import Record
+from benchmark.report import transfer
+from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     Clock,
     arm_title,
@@ -23,7 +24,6 @@ from benchmark.report.measures import (
     trained,
 )
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.runs import JOINT, SCRATCH, STAGE0, Group, Sample, Variant
 
 COST_NOTE = (
     "FLOPs per example, 2 per multiply-accumulate of the matrix products; new part: without what a frozen backbone "

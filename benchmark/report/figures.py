@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark import transfer
-from benchmark.report import style
+from benchmark.report import style, transfer
 from benchmark.report.comparisons import Comparison
+from benchmark.report.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
 from benchmark.report.measures import arm_title, degradation, exact, metric_title, new_task_gain, trained
 from benchmark.report.plot import (
     Plot,
@@ -24,7 +24,6 @@ from benchmark.report.plot import (
     scatter_rows,
     unique,
 )
-from benchmark.report.runs import PRIMARY, SCRATCH, STAGE0, Group, Variant
 from benchmark.report.stats import Interval, mean
 
 if TYPE_CHECKING:

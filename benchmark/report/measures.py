@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from benchmark import transfer
-from benchmark.records import Record
+from benchmark.records.record import Record
+from benchmark.report import transfer
+from benchmark.report.groups import SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, score
 from benchmark.report.model import Cell
-from benchmark.report.runs import SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, score
 from benchmark.report.stats import LEVEL
 
 Finder = Callable[[int], Record | None]
@@ -36,7 +36,7 @@ def before_and_after(group: Group, variant: Variant, arm: str, task: str) -> tup
 
 
 def degradation(group: Group, variant: Variant, arm: str, measure: Callable[..., float | None]) -> Sample:
-    """A measure of `benchmark.transfer` on stages 0 and 1, over the seeds."""
+    """A measure of `benchmark.report.transfer` on stages 0 and 1, over the seeds."""
     pairs = [before_and_after(group, variant, arm, task) for task in group.old_tasks]
     if not pairs:
         return Sample(codes=dict.fromkeys(group.seeds, "n/a"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark import transfer
-from benchmark.report import stats
+from benchmark.core.seeding import numpy_stream
+from benchmark.report import stats, transfer
+from benchmark.report.groups import SCRATCH, Group, Sample
 from benchmark.report.measures import arm_title, degradation
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.runs import SCRATCH, Group, Sample
-from benchmark.seeding import numpy_stream
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import visible
-from benchmark.records import write_atomically
+from benchmark.core.errors import visible
+from benchmark.records.record import write_atomically
 from benchmark.report import style
 from benchmark.report.measures import arm_title
 

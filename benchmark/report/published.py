@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant
 from benchmark.report.measures import (
     arm_title,
     before_and_after,
@@ -25,7 +26,6 @@ from benchmark.report.measures import (
     trained,
 )
 from benchmark.report.model import Cell, Column, Kind, Row, Table
-from benchmark.report.runs import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant
 
 FILE = Path(__file__).with_name("published.toml")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark import transfer
+from benchmark.report import transfer
 from benchmark.report.comparisons import Comparison, not_worse_than_best
+from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     DELTA_M_NOTE,
     Clock,
@@ -32,7 +33,6 @@ from benchmark.report.measures import (
     trained,
 )
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.runs import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.report.stats import stars
 
 NEW_TASK_NOTE = (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmark.seeding import numpy_stream
+from benchmark.core.seeding import numpy_stream
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 
 SIZES = (7, 11, 5)

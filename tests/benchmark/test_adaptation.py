@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmark.adaptation import Bottleneck, LowRank
-from benchmark.arms import ARMS
-from benchmark.errors import UsageError
-from benchmark.protocol import build_model, take_in
+from benchmark.core.errors import UsageError
+from benchmark.spec.arms import ARMS
+from benchmark.training.peft import Bottleneck, LowRank
+from benchmark.training.protocol import build_model, take_in
 from methods.base import Batch, Task
 from tests.methods.toys import SCHEMA, ToyRows
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from benchmark.balancing import GradNorm, balancer
-from benchmark.errors import UsageError
-from benchmark.meters import weights_fingerprint
-from benchmark.options import BALANCERS, TrainingOptions, split_config
-from benchmark.protocol import build_model, execute
+from benchmark.core.errors import UsageError
+from benchmark.spec.options import BALANCERS, TrainingOptions, split_config
+from benchmark.training.balancing import GradNorm, balancer
+from benchmark.training.meters import weights_fingerprint
+from benchmark.training.protocol import build_model, execute
 from methods.base import Progress, Task
 from tests.benchmark.fakes import FakeData
 from tests.benchmark.test_protocol import CPU, _through_disk, auc, key

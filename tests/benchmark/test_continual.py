@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.arms import ARMS
-from benchmark.continual import Setting, distillation, elastic, fisher_information, replay
-from benchmark.protocol import build_model, execute, take_in
-from benchmark.records import Key
-from benchmark.rows import DataRows
+from benchmark.records.record import Key
+from benchmark.spec.arms import ARMS
+from benchmark.training.forgetting import Setting, distillation, elastic, fisher_information, replay
+from benchmark.training.protocol import build_model, execute, take_in
+from benchmark.training.rows import DataRows
 from methods.base import Batch, Progress
 from tests.benchmark.fakes import FakeData
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from benchmark import metrics
+from benchmark.training import metrics
 
 
 def sample(n, seed=0, rate=0.2, ties=True):

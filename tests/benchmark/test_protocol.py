@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.arms import ARMS
-from benchmark.meters import weights_fingerprint
-from benchmark.protocol import execute, initialise
-from benchmark.records import Key
-from benchmark.trainer import TrainingDiverged
+from benchmark.records.record import Key
+from benchmark.spec.arms import ARMS
+from benchmark.training.meters import weights_fingerprint
+from benchmark.training.protocol import execute, initialise
+from benchmark.training.trainer import TrainingDiverged
 from methods import METHODS
 from tests.benchmark.fakes import FakeData
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmark.records import (
+from benchmark.records.record import (
     DamagedRecord,
     Key,
     Record,

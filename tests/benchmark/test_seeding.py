@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import torch
 
-from benchmark.seeding import numpy_stream, stream_seed, torch_stream
+from benchmark.core.seeding import numpy_stream, stream_seed, torch_stream
 
 
 def test_streams_depend_on_every_word_and_on_nothing_else():
     names = [("a", 1), ("a1",), ("a", "1"), ("a", 1, ""), (1, "a"), ("order", "d", 0), ("order", "d", 1)]
     assert len({stream_seed(*words) for words in names}) == len(names)
-    code = "from benchmark.seeding import stream_seed; print(stream_seed('order', 'census_income', 3))"
+    code = "from benchmark.core.seeding import stream_seed; print(stream_seed('order', 'census_income', 3))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(other.stdout) == stream_seed("order", "census_income", 3)
 

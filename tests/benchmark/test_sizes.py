@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import sizes
+from benchmark.planning import sizes
 from methods import MethodInfo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,9 @@ def test_a_second_listing_counts_nothing_and_imports_no_torch(mpt, monkeypatch):
     first = mpt("list", "methods", "--json").text
     monkeypatch.setattr(sizes, "_count", lambda method: pytest.fail(f"{method} was counted again"))
     assert mpt("list", "methods", "--json").text == first
-    script = "import sys; from benchmark.listing import list_methods; list_methods(); assert 'torch' not in sys.modules"
+    script = (
+        "import sys; from benchmark.cli.listing import list_methods; list_methods(); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.arms import ARMS
-from benchmark.protocol import execute
-from benchmark.records import Key
+from benchmark.records.record import Key
+from benchmark.spec.arms import ARMS
+from benchmark.training.protocol import execute
 from datasets_registry import prepare
 
 BUDGET = {"batch_size": 256, "learning_rate": 5e-3, "epochs": 8, "patience": 8}

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.protocol import build_model
-from benchmark.rows import DataRows
-from benchmark.runner import set_up_torch
-from benchmark.trainer import Budget, train
+from benchmark.execution.runner import set_up_torch
+from benchmark.training.protocol import build_model
+from benchmark.training.rows import DataRows
+from benchmark.training.trainer import Budget, train
 from datasets_registry import prepare
 from datasets_registry.synthetic import synthetic
 from methods import METHODS

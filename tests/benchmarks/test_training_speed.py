@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import metrics
-from benchmark.arms import ARMS
-from benchmark.protocol import build_model, cache_features
-from benchmark.rows import DataRows
-from benchmark.runner import set_up_torch
-from benchmark.trainer import Budget, train
+from benchmark.execution.runner import set_up_torch
+from benchmark.spec.arms import ARMS
+from benchmark.training import metrics
+from benchmark.training.protocol import build_model, cache_features
+from benchmark.training.rows import DataRows
+from benchmark.training.trainer import Budget, train
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods import METHODS
 from tests.benchmarks import peers
@@ -162,9 +162,9 @@ def test_auc_of_a_million_rows(side_by_side):
 
 def test_two_runs_at_once(benchmark, say, tmp_path):
     """Throughput of ``--jobs 2`` against one run after the other, by the wall-clock between first and last epoch."""
-    from benchmark.executor import Options, Watcher, execute_plan
-    from benchmark.plan import make_plan
-    from benchmark.suite import Suite
+    from benchmark.execution.executor import Options, Watcher, execute_plan
+    from benchmark.planning.plan import make_plan
+    from benchmark.planning.suite import Suite
 
     suite = Suite(
         name="jobs",

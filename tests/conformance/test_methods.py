@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmark.kit.check_method import check
 from methods import METHODS
-from methods.conformance import check
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmark.errors import DataError
+from benchmark.core.errors import DataError
 from datasets_registry import prepare, validate
 from datasets_registry.ali_ccp import FIELDS
 from tests.datasets_registry.ali_ccp_files import SCENARIOS, write
@@ -69,7 +69,7 @@ def test_minimum_count_and_the_rarest_scenario(raw):
 
 
 def test_chunks_and_threads_change_nothing(raw, tmp_path, monkeypatch):
-    from datasets_registry import ali_ccp_raw
+    from datasets_registry.raw import ali_ccp as ali_ccp_raw
 
     first = prepare("ali_ccp", data_dir=raw, cache_dir=tmp_path / "a", chunk_rows=17)
     monkeypatch.setattr(ali_ccp_raw, "THREADS", 1)
@@ -128,8 +128,9 @@ def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
     """What comes after the prefix may be anything: it is not looked at, and the arrays are the whole files'."""
     import contextlib
 
-    from datasets_registry import ali_ccp_raw, delimited
-    from datasets_registry.archives import open_plain
+    from datasets_registry.raw import ali_ccp as ali_ccp_raw
+    from datasets_registry.raw import delimited
+    from datasets_registry.raw.archives import open_plain
 
     rng = np.random.default_rng(0)
     for path in raw.iterdir():
@@ -187,7 +188,7 @@ def test_prepared_layout_is_recognised(shared, tmp_path):
 
 
 def test_digits_are_read_eight_at_a_time():
-    from datasets_registry.ali_ccp_raw import _Bad, _decimal, _hexadecimal
+    from datasets_registry.raw.ali_ccp import _Bad, _decimal, _hexadecimal
 
     texts = ["0", "7", "10", "99999999", "12345678", "123456789", "2147483647", "0000000042"]
     line = "padding:" + ":".join(texts) + ":"

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from benchmark.errors import DataError
+from benchmark.core.errors import DataError
 from datasets_registry import prepare
 from datasets_registry.synthetic import synthetic
 

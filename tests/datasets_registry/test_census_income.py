@@ -5,10 +5,10 @@ import gzip
 import numpy as np
 import pytest
 
-from benchmark.errors import DataError
+from benchmark.core.errors import DataError
 from datasets_registry import find, prepare, validate
 from datasets_registry.census_income import COLUMNS, NUMERIC, POSITIVE, CensusIncome, known_values
-from datasets_registry.splits import assign
+from datasets_registry.encoding.splits import assign
 
 
 def test_rows_and_labels_are_the_documented_ones(census):
@@ -78,9 +78,9 @@ def test_no_weight_is_a_variant_with_the_same_test_rows(census, shared):
 
 def tiny(tmp_path, lines_train, lines_test, chunk=262_144):
     """Encode self-written files, past the manifest's checksums."""
-    from datasets_registry.encode import encode
-    from datasets_registry.profiles import Profile
-    from datasets_registry.store import EncodedDataset
+    from datasets_registry.encoding.encode import encode
+    from datasets_registry.encoding.profiles import Profile
+    from datasets_registry.encoding.store import EncodedDataset
 
     files = {}
     for key, lines in (("train", lines_train), ("test", lines_test)):
@@ -180,8 +180,8 @@ def test_separate_encoders_reproduce_the_papers_defect(census, shared, tmp_path)
 
 
 def test_separate_encoders_refuse_values_that_training_lacks(tmp_path):
-    from datasets_registry.encode import encode
-    from datasets_registry.profiles import Profile
+    from datasets_registry.encoding.encode import encode
+    from datasets_registry.encoding.profiles import Profile
 
     (tmp_path / "train").write_text(row() * 20)
     (tmp_path / "test").write_text(row() * 5 + row(sex=" Unheard of") * 5)

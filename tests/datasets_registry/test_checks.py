@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets_registry.checks import auc
+from datasets_registry.encoding.checks import auc
 
 
 @pytest.mark.parametrize("values", [3, 50, 100_000])

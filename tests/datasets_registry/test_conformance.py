@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
+from benchmark.kit.check_dataset import check_dataset, new_dataset
 from datasets_registry import DATASETS, find
 from datasets_registry.base import Chunk
 from datasets_registry.cards import card
-from datasets_registry.conformance import check_dataset, new_dataset
-from datasets_registry.manifest import load_manifest
+from datasets_registry.raw.manifest import load_manifest
 from datasets_registry.synthetic import Synthetic, synthetic
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

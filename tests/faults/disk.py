@@ -158,7 +158,7 @@ def times(disk: Path, calm: Path, counts: Counts) -> None:
 
 
 def own_place() -> str:
-    from benchmark.locks import _where
+    from benchmark.execution.locks import _where
 
     return _where()
 

@@ -5,7 +5,8 @@ In production a checkpoint is worth its time only after half a minute; here a ki
 
 import sys
 
-from benchmark import cli, executor
+from benchmark.cli.main import main as cli
+from benchmark.execution import executor
 
 executor.CHECKPOINT_SECONDS = 0.0
 sys.modules["sklearn"] = None  # type: ignore[assignment]  # its figure is left out where it is not installed

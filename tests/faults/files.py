@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import report
-from benchmark.listing import status_of
-from benchmark.records import read_records
+from benchmark.cli.listing import status_of
+from benchmark.records.record import read_records
 from tests.faults.trees import SWEEP, Counts, differences, mpt
 
 LOOKED_AT = ("record.json", "predictions.npz", "attention.npz", "weights.pt", "curve.csv", "log.txt")

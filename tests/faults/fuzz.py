@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from benchmark.errors import BenchmarkError
-from benchmark.plan import make_plan
-from benchmark.records import read_record
-from benchmark.report.runs import read_arrays
-from benchmark.suite import SUITES, load_suite
-from datasets_registry import ali_ccp_raw, delimited
-from datasets_registry.own import read_schema
+from benchmark.core.errors import BenchmarkError
+from benchmark.planning.plan import make_plan
+from benchmark.planning.suite import SUITES, load_suite
+from benchmark.records.record import read_record
+from benchmark.report.groups import read_arrays
+from datasets_registry.raw import ali_ccp as ali_ccp_raw
+from datasets_registry.raw import delimited
+from datasets_registry.schema_file import read_schema
 from tests.datasets_registry import ali_ccp_files
 from tests.datasets_registry.test_own import HEADER, SCHEMA, rows
 

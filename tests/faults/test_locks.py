@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from benchmark import locks
-from benchmark.locks import Lock
+from benchmark.execution import locks
+from benchmark.execution.locks import Lock
 
 ELSEWHERE = {"where": "another host", "pid": 1, "started": "1", "token": "theirs"}
 
@@ -56,7 +56,7 @@ def test_a_holder_that_cannot_be_seen_is_dead_once_its_heartbeat_stands_still_wh
 
 def test_on_this_host_a_lock_lives_as_long_as_its_process_and_a_zombie_is_dead(tmp_path):
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import pathlib, time; from benchmark.locks import Lock; "
+        [sys.executable, "-c", f"import pathlib, time; from benchmark.execution.locks import Lock; "
          f"Lock.acquire(pathlib.Path({str(tmp_path)!r})); print(flush=True); time.sleep(600)"],
         stdout=subprocess.PIPE,
     )  # fmt: skip

@@ -7,13 +7,14 @@ import zipfile
 import pytest
 import torch
 
-from benchmark import listing, report
-from benchmark.errors import BenchmarkError, UsageError
-from benchmark.executor import _whole
-from benchmark.records import read_record, read_records, run_directory
-from benchmark.registry import Registry
-from benchmark.report.runs import read_arrays
-from datasets_registry.own import read_schema
+from benchmark import report
+from benchmark.cli.main import listing
+from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.core.registry import Registry
+from benchmark.execution.executor import _whole
+from benchmark.records.record import read_record, read_records, run_directory
+from benchmark.report.groups import read_arrays
+from datasets_registry.schema_file import read_schema
 from tests.report import made
 from tests.sweep.trees import TINY
 
@@ -71,7 +72,7 @@ def test_weights_checkpoints_and_arrays_with_a_payload_execute_nothing(tmp_path)
 
 
 def test_no_module_loads_pickles_or_evaluates_text():
-    from benchmark.environment import ROOT
+    from benchmark.records.provenance import ROOT
 
     for path in [p for folder in ("benchmark", "methods", "datasets_registry") for p in (ROOT / folder).rglob("*.py")]:
         text = path.read_text()

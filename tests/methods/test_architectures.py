@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from datasets_registry.schema import Task
 
 from .toys import SCHEMA, ToyRows, build, grow, random_weights, tasks

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.arms import ARMS, SCRATCH, STAGE0
-from benchmark.protocol import execute
-from benchmark.records import Key
+from benchmark.records.record import Key
+from benchmark.spec.arms import ARMS, SCRATCH, STAGE0
+from benchmark.training.protocol import execute
 from methods import METHODS
 from tests.benchmark.fakes import FakeData
 

@@ -6,9 +6,9 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from benchmark.arms import ARMS
-from benchmark.errors import UsageError
-from benchmark.protocol import build_model, execute
+from benchmark.core.errors import UsageError
+from benchmark.spec.arms import ARMS
+from benchmark.training.protocol import build_model, execute
 from methods.base import Progress, Task
 from tests.benchmark.fakes import FakeData
 from tests.benchmark.test_protocol import CPU, auc, key

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.arms import ARMS
-from benchmark.errors import UsageError
-from benchmark.meters import weights_fingerprint
-from benchmark.preparation import Preparation
-from benchmark.protocol import build_model, execute
-from benchmark.rows import DataRows
-from benchmark.trainer import Budget
+from benchmark.core.errors import UsageError
+from benchmark.spec.arms import ARMS
+from benchmark.training.meters import weights_fingerprint
+from benchmark.training.preparation import Preparation
+from benchmark.training.protocol import build_model, execute
+from benchmark.training.rows import DataRows
+from benchmark.training.trainer import Budget
 from methods import METHODS
 from methods.base import Progress, Task
 from methods.masks import Level, pruned

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from datasets_registry.schema import Task
 from methods.base import Progress
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from datasets_registry.schema import Task
 
 from .toys import ToyRows, build, grow, tasks

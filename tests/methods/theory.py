@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from benchmark.arms import ARMS
-from benchmark.metrics import auc
-from benchmark.protocol import Outcome, execute
-from benchmark.records import Key
+from benchmark.records.record import Key
+from benchmark.spec.arms import ARMS
+from benchmark.training.metrics import auc
+from benchmark.training.protocol import Outcome, execute
 from datasets_registry import prepare
 from datasets_registry.base import Chunk, Dataset, Feature
+from datasets_registry.encoding.store import EncodedDataset
 from datasets_registry.schema import Task
-from datasets_registry.store import EncodedDataset
 from datasets_registry.synthetic import synthetic
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory.md"

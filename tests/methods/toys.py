@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmark.seeding import stream_seed
+from benchmark.core.seeding import stream_seed
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods import METHODS
 from methods.base import Batch, MultiTaskModel, Progress

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.records import run_directory
+from benchmark.records.record import run_directory
 from tests.report import made
 
 TITLES = {"single_task": "SingleTask", "shared_bottom": "Shared-Bottom", "mpt_rec": "MPT-Rec"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmark.records import (
+from benchmark.records.record import (
     Epoch,
     Flops,
     Key,

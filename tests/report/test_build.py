@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records import read_records, run_directory, run_id, write_record
+from benchmark.records.record import read_records, run_directory, run_id, write_record
 from tests.report.conftest import TITLES
 
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.records import read_record, run_directory, run_id, write_record
+from benchmark.records.record import read_record, run_directory, run_id, write_record
 from benchmark.report import published, stats
 from benchmark.report.arrays import cliques
 from benchmark.report.comparisons import against_reference, degradations, not_worse_than_best
 from benchmark.report.cost import fronts
+from benchmark.report.groups import Options, Sample, group_records
 from benchmark.report.model import Cell
-from benchmark.report.runs import Options, Sample, group_records
 from tests.report import made
 from tests.report.conftest import TITLES
 
 
 def group(out: Path, **options: object):
-    from benchmark.records import read_records
+    from benchmark.records.record import read_records
 
     return group_records(read_records(out)[0], TITLES, Options(roots=(out,), **options))[0]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.records import run_directory, run_id
+from benchmark.records.record import run_directory, run_id
 from benchmark.report import drawing, style
 from benchmark.report.plot import Plot, area, palette, short_count
 from tests.report import made

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
-from benchmark.records import run_directory
+from benchmark.records.record import run_directory
 from tests.report import made
 from tests.report.conftest import TITLES
 

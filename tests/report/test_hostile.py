@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records import Record, run_id
+from benchmark.records.record import Record, run_id
 from benchmark.report import writers
 from benchmark.report.model import Table
 from tests.report import made

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmark.records import read_record, run_directory, write_record
+from benchmark.records.record import read_record, run_directory, write_record
 from tests.sweep.trees import HERE, TINY
 
 KEPT = (("mpt_rec", "frozen"), ("shared_bottom", "joint"))

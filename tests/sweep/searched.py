@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from methods.base import Among, Between, MultiTaskModel, register_method
 
 

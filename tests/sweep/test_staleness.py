@@ -5,15 +5,16 @@ import shutil
 
 import pytest
 
-from benchmark import environment, listing
-from benchmark.executor import keeps
-from benchmark.listing import Freshness
-from benchmark.records import read_records, run_directory, write_record
+from benchmark.cli.listing import Freshness
+from benchmark.cli.main import listing
+from benchmark.execution.executor import keeps
+from benchmark.records import provenance as environment
+from benchmark.records.record import read_records, run_directory, write_record
 from datasets_registry import find, prepare
 from tests.sweep.trees import HERE
 
 METHOD = environment.ROOT / "methods/shared_bottom.py"
-CORE = environment.ROOT / "benchmark/trainer.py"
+CORE = environment.ROOT / "benchmark/training/trainer.py"
 COMMENT = "# of no consequence\n"
 
 
@@ -71,7 +72,7 @@ def test_comments_and_docstrings_make_nothing_stale(records, monkeypatch, tmp_pa
     assert stale(records) == []
 
 
-@pytest.mark.parametrize("name", ["benchmark/report/tables.py", "benchmark/report/writers.py", "benchmark/cli.py"])
+@pytest.mark.parametrize("name", ["benchmark/report/tables.py", "benchmark/report/writers.py", "benchmark/cli/main.py"])
 def test_a_table_writer_makes_nothing_stale(records, monkeypatch, tmp_path, name):
     edit(monkeypatch, tmp_path, environment.ROOT / name, add_statement)
     assert stale(records) == []
@@ -85,9 +86,9 @@ def test_a_method_makes_its_own_records_stale_and_no_others(records, monkeypatch
 @pytest.mark.parametrize(
     "changes, file",
     [
-        ({"arm": "lora"}, "benchmark/adaptation.py"),
-        ({"arm": "ewc"}, "benchmark/continual.py"),
-        ({"config": {"balancing": "pcgrad"}}, "benchmark/balancing.py"),
+        ({"arm": "lora"}, "benchmark/training/peft.py"),
+        ({"arm": "ewc"}, "benchmark/training/forgetting.py"),
+        ({"config": {"balancing": "pcgrad"}}, "benchmark/training/balancing.py"),
     ],
     ids=str,
 )
@@ -125,7 +126,7 @@ def test_other_data_makes_records_stale_and_the_same_data_of_other_code_does_not
 def test_code_of_a_dataset_that_is_not_encoded_with_it_yet_makes_records_stale(records, monkeypatch, tmp_path):
     shutil.rmtree(tmp_path / "cache")
     assert stale(records) == []
-    edit(monkeypatch, tmp_path, environment.ROOT / "datasets_registry/encode.py", add_statement)
+    edit(monkeypatch, tmp_path, environment.ROOT / "datasets_registry/encoding/encode.py", add_statement)
     assert stale(records) == ["mpt_rec", "shared_bottom"]
     assert "run_all.py fetch synthetic" in Freshness().why_stale(records[0])
     for record in records:  # written before this was kept
@@ -146,7 +147,7 @@ def test_stale_records_are_run_again_when_asked_and_shown_by_status_and_tables(r
 
 
 def listing_id(record):
-    from benchmark.records import run_id
+    from benchmark.records.record import run_id
 
     return run_id(record.key)
 

@@ -12,9 +12,9 @@ import time
 import pytest
 import torch
 
-from benchmark import executor
-from benchmark import plan as executor_plan
-from benchmark.records import read_records, run_directory, write_record
+from benchmark.execution import executor
+from benchmark.planning import plan as executor_plan
+from benchmark.records.record import read_records, run_directory, write_record
 from tests.sweep.trees import HERE, TINY, without_times
 
 ROOT = HERE.parents[1]

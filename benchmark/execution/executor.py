@@ -1,0 +1,510 @@
+"""Runs a plan: child processes, parents before children, limits kept, one record per run whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pdb
+import shutil
+import signal
+import time
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.execution import processes
+from benchmark.execution.locks import HEARTBEAT_SECONDS, Lock
+from benchmark.execution.runner import (
+    CHECKPOINT_SECONDS,
+    NO_ROOM,
+    OUTPUT_LOST,
+    Job,
+    OutputLost,
+    log_tail,
+    run,
+    run_in_child,
+)
+from benchmark.planning.plan import Plan, Run
+from benchmark.records.record import DamagedRecord, Key, Record, read_record, run_id, write_record
+
+ASK_SECONDS, INSIST_SECONDS = 5.0, 5.0
+"""How long a run over its limit is asked (SIGINT) and told (SIGTERM) to end before its process group is killed."""
+END_SECONDS = 10.0
+"""How long a supervisor has to kill its run before it is killed itself."""
+LEAST_FREE_BYTES = 64 << 20
+RETRIES = 2
+"""How often a run is started again that was lost by no fault of its method."""
+SERVER_LOST = 255
+"""What multiprocessing reports as exit code when the server that forks the runs has died."""
+FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+"""Signals that come from an operator or a batch system, not from what a program does."""
+
+
+@dataclass
+class Options:
+    """How a plan is executed."""
+
+    out: Path
+    mode: str = "fill"
+    jobs: int = 1
+    device: str = "auto"
+    data_dir: Path | None = None
+    command: str = ""
+    method_files: tuple[Path, ...] = ()
+    dataset_files: tuple[Path, ...] = ()
+    fail_fast: bool = False
+    debug: bool = False
+
+
+@dataclass
+class Summary:
+    """How it ended. ``records`` has one entry per planned run that has a record now; skips are not planned runs."""
+
+    planned: int
+    records: list[Record] = field(default_factory=list)
+    kept: int = 0
+    interrupted: bool = False
+
+    def count(self, *statuses: str) -> int:
+        return sum(record.status in statuses for record in self.records)
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
+        return 0 if self.count("ok") == self.planned else 1
+
+
+class Watcher:
+    """What the executor tells while it works; the command line shows it. Every method may be left out."""
+
+    def started(self, run: Run) -> None: ...
+
+    def epoch(self, run: Run, epoch: int, epochs: int) -> None: ...
+
+    def ended(self, run: Run, record: Record, kept: bool) -> None: ...
+
+
+@dataclass
+class _Child:
+    run: Run
+    process: BaseProcess
+    pipe: Connection
+    started: float
+    signals: list[tuple[float, int]]
+    lock: Lock
+    over_limit: bool = False
+    beaten: float = 0.0
+    output_lost: str | None = None
+
+
+def existing_record(run: Run, out: Path, warn: Callable[[str], None], set_aside: bool = True) -> Record | None:
+    """The run's record, if there is one that can be read. A damaged one is reported and, by default, set aside."""
+    path = run.directory(out) / "record.json"
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+        if record.run_id != run.id or record.key != run.key:
+            raise DamagedRecord(f"{path}: belongs to another run ({record.run_id})")
+        return record
+    except DamagedRecord as error:
+        if not set_aside:
+            warn(f"{error}.")
+            return None
+        aside = path.with_name(f"record.damaged-{time.time_ns()}.json")
+        path.rename(aside)
+        warn(f"{error}. It was set aside as {aside.name}; the run is done again.")
+        return None
+
+
+def keeps(mode: str, record: Record, stale: Callable[[Record], bool]) -> bool:
+    """Whether a record that exists stays under ``mode``.
+
+    Interrupted runs and those skipped because of another are never results, so they are always done again.
+    """
+    if mode == "only-read":
+        return True
+    if mode == "fresh" or record.status in ("interrupted", "skipped"):
+        return False
+    if mode == "retry-failed" and record.status != "ok":
+        return False
+    return not (mode == "rerun-stale" and stale(record))
+
+
+def execute_plan(
+    plan: Plan,
+    options: Options,
+    watcher: Watcher,
+    warn: Callable[[str], None],
+    stale: Callable[[Record], bool] = lambda record: False,
+) -> Summary:
+    """Run what the mode asks for. Ctrl-C ends it cleanly; the summary says so."""
+    only_read = options.mode == "only-read"
+    if not only_read:
+        check_writable(options.out)
+    sweep = _Sweep(plan, options, watcher, warn)
+    for item in plan.runs:
+        record = existing_record(item, options.out, warn, set_aside=not only_read)
+        if record is not None and keeps(options.mode, record, stale):
+            sweep.done[item.id] = record
+            if not only_read:
+                _bury_lock(item.directory(options.out))
+        elif not only_read:
+            sweep.waiting.append(item)
+    for item in _lost_weights(sweep.waiting, sweep.done, plan, options.out):
+        del sweep.done[item.id]
+        sweep.waiting.insert(0, item)
+    summary = Summary(len(plan.runs), kept=sum(item.id in sweep.done for item in plan.runs))
+    for item in plan.runs:
+        if item.id in sweep.done:
+            watcher.ended(item, sweep.done[item.id], kept=True)
+    try:
+        sweep.run()
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    except OSError as error:
+        if error.filename is None and error.errno not in NO_ROOM:
+            raise
+        raise OutputLost.at(options.out, error) from error
+    finally:
+        sweep.stop()
+    summary.records = [sweep.done[item.id] for item in plan.runs if item.id in sweep.done]
+    return summary
+
+
+class _Sweep:
+    """A plan under way: what is done, what waits, which children are at work."""
+
+    def __init__(self, plan: Plan, options: Options, watcher: Watcher, warn: Callable[[str], None]) -> None:
+        self.done: dict[str, Record] = {}
+        self.waiting: list[Run] = []
+        self._plan, self._options, self._watcher, self._warn = plan, options, watcher, warn
+        self._children: list[_Child] = []
+        self._attempts: Counter[str] = Counter()
+        self._versions = {item.id: _version(item, options.out) for item in plan.runs}
+        self._tree = _identity(options.out)
+
+    def run(self) -> None:
+        """Until nothing waits. Raises OutputLost when results cannot be kept, BenchmarkError with fail_fast."""
+        while self.waiting or self._children:
+            for item in _ready(self.waiting, self.done):
+                if len(self._children) >= self._options.jobs:
+                    break
+                self._check_tree()
+                self._begin(item)
+            if not self._children:
+                time.sleep(0.2 if self.waiting else 0.0)
+            for child in _poll(self._children, self._watcher):
+                self._children.remove(child)
+                self._check_tree()
+                self._end(child)
+
+    def stop(self) -> None:
+        """Leave no process and no lock behind."""
+        for child in self._children:
+            _send(child.process, processes.END)
+        for child in self._children:
+            _end(child.process)
+            child.lock.release()
+
+    def _begin(self, item: Run) -> None:
+        """Start a run, unless it cannot be, another runner is at it, or that one has done it in the meantime."""
+        out = self._options.out
+        parent = self.done.get(run_id(item.parent)) if item.parent else None
+        if parent is not None and parent.status != "ok":
+            self._finish(item, _skipped(item, out, parent))
+            return
+        check_space(out)
+        lock = Lock.acquire(item.directory(out))
+        if lock is None:  # another runner is at it: take the next one, and its record when it is there
+            return
+        written = _version(item, out) != self._versions.get(item.id)
+        record = existing_record(item, out, self._warn) if written else None
+        if record is not None and keeps("fill", record, lambda record: False):
+            lock.release()
+            self._finish(item, record)
+            return
+        self._attempts[item.id] += 1
+        job = _job(item, self._plan, self._options, self._attempts[item.id])
+        if self._options.debug:
+            with lock:
+                record = _debug(job, item, self._watcher)
+            self._finish(item, record)
+            return
+        try:
+            child = _start(processes.context(), item, job, self._plan.suite.limits.seconds, lock)
+        except (OSError, EOFError) as error:  # the server is gone; asked again, it starts anew
+            lock.release()
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            if self._attempts[item.id] > RETRIES:
+                raise BenchmarkError(f"{item.label}: no process could be started for it: {error}") from error
+            self._warn(f"{item.label}: no process could be started for it ({error}); trying again.")
+            return
+        self.waiting.remove(item)
+        self._children.append(child)
+        self._watcher.started(item)
+
+    def _end(self, child: _Child) -> None:
+        """Take up what a child left; start it again if it was lost by no fault of its own."""
+        item, attempts = child.run, self._attempts[child.run.id]
+        child.process.join()
+        outside = _outside(child)
+        with child.lock:
+            if outside and attempts <= RETRIES and not (item.directory(self._options.out) / "record.json").exists():
+                self._warn(f"{item.label}: {outside}; starting it again ({attempts} of {RETRIES}).")
+                self.waiting.insert(0, item)
+                return
+            record = _collect(child, self._options.out, attempts)
+        self._finish(item, record)
+
+    def _finish(self, item: Run, record: Record) -> None:
+        if item in self.waiting:
+            self.waiting.remove(item)
+        self.done[item.id] = record
+        self._watcher.ended(item, record, kept=False)
+        if self._options.fail_fast and record.status != "ok":
+            raise BenchmarkError(f"{item.label} ended with status '{record.status}': {record.reason}")
+
+    def _check_tree(self) -> None:
+        out = self._options.out
+        if _identity(out) != self._tree:
+            raise OutputLost(
+                f"{out} is no longer the directory that this sweep began in (moved, renamed or replaced). Move it back "
+                "and start the same command again, or name its new place with --out DIR: what was done is kept."
+            )
+
+
+def check_writable(out: Path) -> None:
+    """Raises UsageError when records could not be written under ``out``."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".writable-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        reason = f"Cannot write to {out}: {error.strerror}."
+        raise UsageError(f"{reason} Choose another directory with --out DIR.") from error
+
+
+def check_space(out: Path) -> None:
+    """Raises BenchmarkError before a run whose results could not be kept."""
+    free = shutil.disk_usage(out).free
+    if free < LEAST_FREE_BYTES:
+        raise BenchmarkError(
+            f"Only {free >> 20} MiB are free under {out}; stopped before work is lost. "
+            "Free some space and start the same command again: it goes on where it stopped."
+        )
+
+
+def _bury_lock(directory: Path) -> None:
+    """Remove what a runner left that was killed, or lost sight of the tree, between its record and its lock."""
+    if (directory / "lock.json").exists():
+        lock = Lock.acquire(directory)
+        if lock is not None:
+            lock.release()
+
+
+def _identity(out: Path) -> tuple[int, int] | None:
+    """Tells a directory from another one that has taken its place."""
+    try:
+        entry = out.stat()
+    except OSError:
+        return None
+    return entry.st_dev, entry.st_ino
+
+
+def _version(item: Run, out: Path) -> tuple[int, int] | None:
+    """Tells a record from one that another runner put in its place later."""
+    try:
+        entry = (item.directory(out) / "record.json").stat()
+    except OSError:
+        return None
+    return entry.st_ino, entry.st_mtime_ns
+
+
+def _ready(waiting: list[Run], done: dict[str, Record]) -> list[Run]:
+    return [item for item in waiting if item.parent is None or run_id(item.parent) in done]
+
+
+def _lost_weights(waiting: list[Run], done: dict[str, Record], plan: Plan, out: Path) -> list[Run]:
+    """Stage-0 runs whose record is there but whose weights, which a waiting run needs, are not."""
+    needed = {run_id(item.parent) for item in waiting if item.parent is not None}
+    return [
+        item
+        for item in plan.runs
+        if item.id in needed
+        and item.id in done
+        and done[item.id].status == "ok"
+        and not _whole(item.directory(out) / "weights.pt")
+    ]
+
+
+def _whole(path: Path) -> bool:
+    """Whether a weights file is there and every part of it has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError):
+        return False
+
+
+def _job(item: Run, plan: Plan, options: Options, attempts: int) -> Job:
+    memory = plan.suite.limits.memory_gib
+    return Job(
+        key=item.key,
+        out=options.out,
+        parent=run_id(item.parent) if item.parent else None,
+        stage0=_weights(item.parent, options.out) if item.parent else None,
+        device=options.device,
+        threads=plan.suite.threads,
+        jobs=options.jobs,
+        data_dir=options.data_dir,
+        command=options.command,
+        memory_bytes=int(memory * (1 << 30)) if memory else None,
+        method_files=options.method_files,
+        dataset_files=options.dataset_files,
+        attempts=attempts,
+        checkpoint_seconds=CHECKPOINT_SECONDS,
+    )
+
+
+def _weights(parent: Key, out: Path) -> Path:
+    return Run(parent).directory(out) / "weights.pt"
+
+
+def _start(context: BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock) -> _Child:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
+    # A result of an earlier attempt must not be mistaken for this one's; half-written files are nobody's.
+    (job.directory / "record.json").unlink(missing_ok=True)
+    for left in job.directory.glob(".*.*"):
+        left.unlink(missing_ok=True)
+    process.start()
+    sender.close()
+    now = time.monotonic()
+    stages = ((0.0, signal.SIGINT), (ASK_SECONDS, signal.SIGTERM), (ASK_SECONDS + INSIST_SECONDS, signal.SIGKILL))
+    signals = [(now + seconds + delay, number) for delay, number in stages] if seconds else []
+    return _Child(item, process, receiver, now, signals, lock)
+
+
+def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
+    """Wait a moment; pass on progress; signal runs over their limit; return the children that have ended."""
+    if not children:
+        return []
+    by_pipe = {child.pipe: child for child in children if not child.pipe.closed}
+    ready = wait([*by_pipe, *(child.process.sentinel for child in children)], timeout=0.5)
+    for pipe in ready:
+        child = by_pipe.get(pipe) if isinstance(pipe, Connection) else None
+        if child is not None:
+            try:
+                told = child.pipe.recv()
+                if isinstance(told, str):
+                    child.output_lost = told
+                else:
+                    watcher.epoch(child.run, *told)
+            except (EOFError, OSError):
+                child.pipe.close()
+    now = time.monotonic()
+    for child in children:
+        if now - child.beaten >= HEARTBEAT_SECONDS:
+            child.lock.beat()
+            child.beaten = now
+        while child.signals and child.signals[0][0] <= now:
+            child.over_limit = True
+            number = child.signals.pop(0)[1]
+            if number == signal.SIGKILL:
+                _end(child.process)
+            else:
+                _send(child.process, number)
+    return [child for child in children if not child.process.is_alive()]
+
+
+def _send(process: BaseProcess, number: int) -> None:
+    assert process.pid is not None  # it has been started; signalling 0 would reach ourselves
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process.pid, number)
+
+
+def _end(process: BaseProcess) -> None:
+    """End a run and everything that it has started: its supervisor does that, unless it cannot any more."""
+    if process.exitcode is None:
+        _send(process, processes.END)
+        process.join(END_SECONDS)
+    if process.exitcode is None:
+        _send(process, signal.SIGKILL)
+        process.join()
+
+
+def _outside(child: _Child) -> str | None:
+    """What has ended a run if it was neither its method nor this program."""
+    code = child.process.exitcode or 0
+    if child.over_limit:
+        return None
+    if code == SERVER_LOST:
+        return "its process was lost together with the server that had started it"
+    return f"its process was ended from outside ({signal.Signals(-code).name})" if -code in FROM_OUTSIDE else None
+
+
+def _collect(child: _Child, out: Path, attempts: int) -> Record:
+    """The record that a child left, or one that says how it went without one. Raises OutputLost."""
+    directory = child.run.directory(out)
+    seconds = time.monotonic() - child.started
+    with contextlib.suppress(DamagedRecord, OSError):
+        return read_record(directory / "record.json")
+    code = child.process.exitcode or 0
+    if code == OUTPUT_LOST and not child.over_limit:
+        while child.output_lost is None and not child.pipe.closed and child.pipe.poll():
+            told = child.pipe.recv()
+            child.output_lost = told if isinstance(told, str) else None
+        raise OutputLost(child.output_lost or f"Cannot write to {directory}.")
+    if child.over_limit:
+        status, reason = "timeout", f"stopped after {seconds:.0f} s by the suite's limit"
+    elif code == -signal.SIGKILL:
+        status, reason = "oom", "killed by the system (SIGKILL), most likely out of memory"
+    elif outside := _outside(child):
+        status, reason = "failed", f"{outside}, {attempts} times"
+    elif code < 0:
+        status, reason = "failed", f"process died of {signal.Signals(-code).name}"
+    else:
+        status, reason = "failed", f"process ended with exit code {code} without a record"
+    record = Record(
+        run_id=child.run.id,
+        key=child.run.key,
+        status=status,
+        reason=reason,
+        log_tail=log_tail(directory),
+        parent=run_id(child.run.parent) if child.run.parent else None,
+    )
+    write_record(directory, record)
+    return record
+
+
+def _skipped(item: Run, out: Path, parent: Record) -> Record:
+    record = Record(
+        run_id=item.id,
+        key=item.key,
+        status="skipped",
+        reason=f"its stage 0 ended with status '{parent.status}': {parent.reason}",
+        parent=parent.run_id,
+    )
+    write_record(item.directory(out), record)
+    return record
+
+
+def _debug(job: Job, item: Run, watcher: Watcher) -> Record:
+    """In this process, so that a debugger reaches it: at an error it opens where the error was raised."""
+
+    def inspect(error: BaseException) -> None:
+        pdb.post_mortem(error.__traceback__)
+
+    watcher.started(item)
+    return run(job, lambda epoch: watcher.epoch(item, epoch.epoch, job.key.budget["epochs"]), on_error=inspect)

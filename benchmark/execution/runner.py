@@ -1,0 +1,349 @@
+"""One run in a process of its own: from a job to a record on disk, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import io
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.core.errors import BenchmarkError, visible
+from benchmark.core.registry import where
+from benchmark.execution import processes
+from benchmark.records import provenance as environment
+from benchmark.records.record import (
+    Epoch,
+    Key,
+    Provenance,
+    Record,
+    run_directory,
+    run_id,
+    write_atomically,
+    write_record,
+)
+from benchmark.spec.arms import ARMS
+from benchmark.training import meters
+from benchmark.training.protocol import InvariantBroken, Outcome, execute
+from benchmark.training.trainer import Budget, TrainingDiverged
+from datasets_registry import load_file, prepare
+from datasets_registry.encoding.store import EncodedDataset
+from methods import METHODS
+
+LOG_TAIL_LINES, REASON_LENGTH = 20, 2000
+CHECKPOINT_SECONDS = 30.0
+"""Least time between two checkpoints of a running training: short runs are cheaper to repeat than to save."""
+
+
+OUTPUT_LOST = 74
+"""Exit code of a run whose results could not be written (EX_IOERR of sysexits.h): no fault of the method."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class OutputLost(BenchmarkError):
+    """The result tree cannot be written. The sweep has to stop: every further run would be lost, too."""
+
+    @classmethod
+    def at(cls, directory: Path, error: OSError) -> OutputLost:
+        return cls(
+            f"Cannot write to {error.filename or directory}: {error.strerror}; stopped before more work is lost. "
+            "Mend it (free some space, allow writing) and start the same command again: it goes on where it stopped. "
+            "--out DIR writes elsewhere."
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run's process has to know. Plain data: it crosses a process border."""
+
+    key: Key
+    out: Path
+    parent: str | None
+    stage0: Path | None
+    device: str
+    threads: int
+    jobs: int
+    data_dir: Path | None
+    command: str
+    memory_bytes: int | None
+    method_files: tuple[Path, ...]
+    dataset_files: tuple[Path, ...]
+    attempts: int = 1
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    @property
+    def directory(self) -> Path:
+        return run_directory(self.out, self.key)
+
+
+def run_in_child(job: Job, pipe: Connection) -> None:
+    """Entry point of a run's process: does the job under supervision, output into log.txt, and never returns."""
+    processes.supervise(lambda: _work(job, pipe), job.directory / "log.txt")
+
+
+def _work(job: Job, pipe: Connection) -> int:
+    """The supervised part; returns the exit code."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    log = os.open(job.directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        raw = os.fdopen(number, "wb", 0)
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", write_through=True))
+    if job.memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+    def tell(epoch: Epoch) -> None:
+        with contextlib.suppress(OSError):
+            pipe.send((epoch.epoch, _epochs(job.key)))
+
+    try:
+        run(job, tell)
+    except OutputLost as error:
+        with contextlib.suppress(OSError):
+            pipe.send(str(error))
+        return OUTPUT_LOST
+    return 0
+
+
+def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None] | None = None) -> Record:
+    """Carry out a job in this process and write its record; failures become records with a status and a reason.
+
+    ``on_error`` is shown what went wrong, after the record was written. Raises OutputLost if nothing can be written.
+    """
+    set_up_torch(job.threads)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    provenance: Provenance | None = None
+    failure: BaseException | None = None
+    try:
+        for file in job.method_files:
+            METHODS.load_file(file)
+        for file in job.dataset_files:
+            load_file(file)
+        device = choose_device(job.device)
+        loading = time.perf_counter()
+        data = prepare(job.key.dataset, data_dir=job.data_dir)
+        provenance = _provenance(job, device, data, started)
+        outcome = execute(
+            job.key,
+            data,
+            device,
+            stage0=job.stage0,
+            load_seconds=time.perf_counter() - loading,
+            checkpoint=_checkpoint(job, provenance),
+            on_epoch=on_epoch,
+        )
+    except OutputLost:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise OutputLost.at(job.directory, error) from error
+        failure = error
+    with _output(job.directory):
+        if failure is not None:
+            record = _failed(job, failure, provenance)
+        else:
+            record = _succeeded(job, outcome, device, provenance)
+            _write_files(job, outcome)
+        write_record(job.directory, record)
+        (job.directory / "progress.pt").unlink(missing_ok=True)
+    if failure is not None and on_error is not None:
+        on_error(failure)
+    return record
+
+
+def _succeeded(job: Job, outcome: Outcome, device: torch.device, provenance: Provenance | None) -> Record:
+    return Record(
+        run_id=run_id(job.key),
+        key=job.key,
+        status="ok",
+        parent=job.parent,
+        scores=outcome.scores,
+        curve=outcome.curve,
+        selection=outcome.selection,
+        params=outcome.params,
+        flops=outcome.flops,
+        seconds=outcome.seconds,
+        train_rows=outcome.train_rows,
+        rows_per_second=outcome.rows_per_second,
+        peak_memory_bytes=meters.peak_memory_bytes(),
+        peak_gpu_memory_bytes=meters.peak_gpu_memory_bytes(device),
+        invariants=outcome.invariants,
+        weights_fingerprint=meters.weights_fingerprint(outcome.weights),
+        warnings=outcome.warnings,
+        provenance=provenance,
+    )
+
+
+def _failed(job: Job, error: BaseException, provenance: Provenance | None) -> Record:
+    # What the run was allowed may be used up; telling of it takes a little more.
+    resource.setrlimit(resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2)
+    traceback.print_exception(error)
+    return Record(
+        run_id=run_id(job.key),
+        key=job.key,
+        status="oom" if _out_of_memory(error) else "failed",
+        reason=visible(_reason(error, job.key.method), REASON_LENGTH),
+        log_tail=log_tail(job.directory),
+        parent=job.parent,
+        provenance=provenance,
+    )
+
+
+@contextlib.contextmanager
+def _output(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputLost.at(directory, error) from error
+
+
+def set_up_torch(threads: int) -> None:
+    """Threads, determinism and denormals, before anything is computed.
+
+    Without flushing, Adam's decayed moments become denormal numbers after some thousand steps and every epoch takes
+    several times as long.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # The same switch as use_deterministic_algorithms(True, warn_only=True), without its import of the compiler (4 s).
+    torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a write per allocation
+    torch.backends.cudnn.benchmark = False
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first GPU where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchmarkError("--device cuda: torch sees no GPU here; use --device cpu or auto.")
+    return torch.device(name)
+
+
+def log_tail(directory: Path) -> list[str]:
+    """Last lines of a run's log, control characters made visible."""
+    try:
+        with open(directory / "log.txt", "rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - 16_384))
+            lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:]
+    except OSError:
+        return []
+    return [visible(line, 500) for line in lines]
+
+
+def _epochs(key: Key) -> int:
+    return Budget.of(key.budget, ARMS[key.arm].from_stage0).epochs
+
+
+def _provenance(job: Job, device: torch.device, data: EncodedDataset, started: str) -> Provenance:
+    commit, dirty = environment.commit()
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return Provenance(
+        commit=commit,
+        dirty=dirty,
+        code_fingerprint=environment.code_fingerprint(METHODS.file(job.key.method), job.key),
+        data_fingerprint=data.fingerprint,
+        data_code=environment.data_code(data.dataset),
+        packages=environment.versions(),
+        python=environment.python(),
+        machine=environment.machine(gpu),
+        cpu=environment.cpu(),
+        gpu=gpu,
+        device=device.type,
+        threads=torch.get_num_threads(),
+        jobs=job.jobs,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+        flush_denormal=_flushes_denormals(),
+        command=job.command,
+        started=started,
+        attempts=job.attempts if job.attempts > 1 else None,
+    )
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.tensor([1e-39]) * 0.5) == 0.0
+
+
+def _checkpoint(job: Job, provenance: Provenance) -> tuple[Any, dict[str, Any] | None]:
+    """(save, state to resume from): training state goes to progress.pt beside the record to come.
+
+    A state from other code or other data is not taken up: its numbers would be neither the old ones nor the new.
+    """
+    path = job.directory / "progress.pt"
+    origin = f"{provenance.code_fingerprint} {provenance.data_fingerprint} {provenance.device}"
+    last = time.monotonic()
+
+    def save(state: dict[str, Any]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= job.checkpoint_seconds:
+            buffer = io.BytesIO()
+            torch.save({"origin": origin, "state": state}, buffer)
+            with _output(job.directory):
+                write_atomically(path, buffer.getvalue())
+            last = time.monotonic()
+
+    if not path.is_file():
+        return save, None
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return save, saved["state"] if saved["origin"] == origin else None
+    except Exception as error:  # whatever is wrong with the file, starting over is right
+        print(f"{path}: cannot be resumed from ({error}); starting over", file=sys.stderr)
+        return save, None
+
+
+def _write_files(job: Job, outcome: Outcome) -> None:
+    """Curve, predictions and, for stage 0, the weights that other arms continue. Written before the record."""
+    lines = ["epoch,term,value"]
+    for epoch in outcome.curve:
+        lines += [f"{epoch.epoch},loss {name},{value!r}" for name, value in epoch.loss.items()]
+        for task, scores in epoch.validation.items():
+            lines += [f"{epoch.epoch},validation {m} {task},{'' if v is None else repr(v)}" for m, v in scores.items()]
+    write_atomically(job.directory / "curve.csv", "\n".join(lines) + "\n")
+    arrays = {f"logits_{task}": logits for task, logits in outcome.predictions.items()}
+    arrays |= {f"labels_{task}": labels for task, labels in outcome.labels.items()}
+    if arrays:
+        _write_arrays(job.directory / "predictions.npz", arrays)
+    for name, shown in outcome.inspected.items():
+        if name == "attention":
+            shown = {"weights": np.stack(list(shown.values()), axis=1), "tasks": np.array(list(shown))}
+        _write_arrays(job.directory / f"{name}.npz", shown)
+    if job.key.arm == "stage0":
+        buffer = io.BytesIO()
+        torch.save(outcome.weights, buffer)
+        write_atomically(job.directory / "weights.pt", buffer.getvalue())
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _reason(error: BaseException, method: str) -> str:
+    """One line that says what went wrong and, for errors in a method, at which line of its file."""
+    if isinstance(error, BenchmarkError | TrainingDiverged | InvariantBroken):
+        return str(error)
+    try:
+        return where(error, METHODS.file(method))
+    except BenchmarkError:
+        return where(error)

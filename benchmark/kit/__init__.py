@@ -1,0 +1,1 @@
+"""Conformance kits and skeletons for people who add a method or a dataset."""

@@ -1,0 +1,254 @@
+"""Suites: TOML files that say what to run. Read, narrowed by the command line, checked, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.core.errors import UsageError, unknown_name
+from benchmark.spec.arms import ARMS
+from benchmark.spec.options import OPTION_NAMES, training_options
+
+SUITES = Path(__file__).parents[1] / "suites"
+BUDGET_KEYS = ("batch_size", "learning_rate", "epochs", "patience", "new_task_epochs", "new_task_patience")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Table = TypeVar("Table", bound=_Table)
+
+
+class BudgetTable(_Table):
+    """What every run may spend; the part of a run's key that all runs which are compared share.
+
+    ``new_task_epochs`` and ``new_task_patience`` hold for arms that train the new task alone on a stage-0 model;
+    None: as for the others.
+    """
+
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(30, ge=1)
+    patience: int = Field(5, ge=1)
+    new_task_epochs: int | None = Field(None, ge=1)
+    new_task_patience: int | None = Field(None, ge=1)
+
+
+class Limits(_Table):
+    """What a run may take before it is stopped. None: no limit."""
+
+    seconds: float | None = Field(None, gt=0)
+    memory_gib: float | None = Field(None, gt=0)
+
+
+class Suite(_Table):
+    """One suite.
+
+    ``methods`` may be ["all"]: every registered method.
+
+    ``budget`` and ``config`` (TOML ``[config.METHOD]``) hold for all datasets; ``dataset_budget``
+    (``[dataset_budget.NAME]``) replaces single values on one dataset. ``dataset_config``
+    (``[dataset_config.NAME.METHOD]``) are a method's values on one dataset, over its presets and below ``config``;
+    ``config_file`` names a file with such tables, as tuning writes it, by its path from the suite file. ``variants``
+    are further entries of a method with other config values:
+    ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options of
+    arms: ``[arm_config.lora] rank = 4``.
+    """
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    arms: tuple[str, ...] = ("joint", "frozen", "finetune")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    new_tasks: tuple[str, ...] | None = None
+    margin: float = Field(0.001, gt=0)
+    budget: BudgetTable = BudgetTable()
+    dataset_budget: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    config_file: str | None = None
+    dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    arm_config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    limits: Limits = Limits()
+    threads: int = Field(1, ge=1)
+
+    def budget_for(self, dataset: str) -> dict[str, Any]:
+        """The budget of all runs on one dataset, resolved."""
+        base = dataset.partition("@")[0]
+        changes = {**self.dataset_budget.get(base, {}), **self.dataset_budget.get(dataset, {})}
+        return BudgetTable(**{**self.budget.model_dump(), **changes}).model_dump(exclude_none=True)
+
+    def config_on(self, dataset: str, method: str) -> Mapping[str, Any]:
+        """What ``dataset_config`` says of a method; a profile's own table replaces that of its dataset."""
+        tables = (self.dataset_config.get(name, {}) for name in (dataset, dataset.partition("@")[0]))
+        return next((table[method] for table in tables if method in table), {})
+
+
+class _ConfigFile(_Table):
+    """The content of a ``config_file``."""
+
+    dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that come with the program."""
+    return sorted(path.stem for path in SUITES.glob("*.toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name, or from a ``.toml`` file by path. Raises UsageError naming file, line or field.
+
+    Its ``config_file`` becomes a path from here and is not read: `with_config_file` does that.
+    """
+    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise UsageError(f"No suite file at {path}.")
+        raise unknown_name("suite", name, suite_names(), "'python run_all.py list suites' shows all.")
+    suite = _read(path, Suite, name=path.stem)
+    if suite.config_file is None:
+        return suite
+    if suite.dataset_config:
+        raise UsageError(f"{path}: has both config_file and [dataset_config] tables; keep one of them.")
+    return suite.model_copy(update={"config_file": str(path.parent / suite.config_file)})
+
+
+def with_config_file(suite: Suite, path: Path) -> Suite:
+    """The suite with the ``[dataset_config.NAME.METHOD]`` tables of a file. Raises UsageError naming file and field."""
+    if not path.is_file():
+        raise UsageError(f"No config file at {path}. 'python run_all.py tune' writes one: <out>/tuned.toml.")
+    tables = _read(path, _ConfigFile).dataset_config
+    return suite.model_copy(update={"config_file": str(path), "dataset_config": tables})
+
+
+def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    place = ""
+    try:
+        table = kind(**{**defaults, **content})
+        for dataset in table.dataset_budget if isinstance(table, Suite) else ():
+            place = f"dataset_budget.{dataset}."
+            table.budget_for(dataset)
+        return table
+    except ValidationError as error:
+        first = error.errors()[0]
+        place += ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{path}: {unknown_name('key', place, kind.model_fields)}") from error
+        raise UsageError(f"{path}: '{place}': {first['msg']}") from error
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``0-4`` or ``0,3,7-9`` as numbers. Raises UsageError."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise UsageError(f"--seeds: cannot read '{part}'; write for example 0-4 or 0,2,5.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first > 10_000:
+            raise UsageError(f"--seeds: '{part}' is no ascending range of at most 10,000 seeds.")
+        seeds += range(first, last + 1)
+    return tuple(dict.fromkeys(seeds))
+
+
+def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mapping[str, type]) -> Suite:
+    """Apply ``--set method.key=value``, ``--set arm.key=value`` and ``--set budget.key=value``; values as in TOML.
+
+    ``config_classes`` maps the methods that may be set to their Config. Raises UsageError.
+    """
+    budget: dict[str, Any] = {}
+    arm_config = {arm: dict(values) for arm, values in suite.arm_config.items()}
+    config = {method: dict(values) for method, values in suite.config.items()}
+    for setting in settings:
+        match = re.fullmatch(r"([^.=]+)\.([^=]+)=(.*)", setting)
+        if not match:
+            raise UsageError(f"--set: cannot read '{setting}'; write method.key=value or budget.key=value.")
+        owner, key, text = (part.strip() for part in match.groups())
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text  # a bare word is a string, as people type it
+        if owner == "budget":
+            if key not in BUDGET_KEYS:
+                raise unknown_name("budget key", key, BUDGET_KEYS)
+            budget[key] = value
+        elif owner in ARMS:
+            ARMS[owner].resolve({key: value})
+            arm_config.setdefault(owner, {})[key] = value
+        elif owner in config_classes:
+            config.setdefault(owner, {})[key] = value
+        else:
+            raise unknown_name("method or arm", owner, [*config_classes, *ARMS, "budget"])
+    try:
+        budget_table = BudgetTable(**{**suite.budget.model_dump(), **budget})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--set budget.{first['loc'][0]}: {first['msg']}") from error
+    # A value set by hand holds on every dataset, so it also leaves the per-dataset tables.
+    per_dataset = {
+        dataset: {key: value for key, value in values.items() if key not in budget}
+        for dataset, values in suite.dataset_budget.items()
+    }
+    return suite.model_copy(
+        update={"budget": budget_table, "dataset_budget": per_dataset, "config": config, "arm_config": arm_config}
+    )
+
+
+def resolve_config(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's config as a plain dictionary: defaults, then each layer over it; training options (see
+    `benchmark.spec.options`) join where they differ from their defaults. Raises UsageError for a wrong key (with the
+    nearest) or a value of the wrong type."""
+    own, options = {}, {}
+    for layer in layers:
+        for key, value in layer.items():
+            (options if key in OPTION_NAMES else own)[key] = value
+    return _resolved(config_class, method, own) | training_options(method, options).differing()
+
+
+def _resolved(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    defaults = config_class()
+    for layer in layers:
+        for key, value in layer.items():
+            if key not in fields:
+                raise unknown_name(f"config key of {method}", key, [*fields, *OPTION_NAMES])
+            values[key] = _coerced(method, key, getattr(defaults, key), value)
+    try:
+        resolved = config_class(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"config of {method}: {error}") from error
+    return {name: _plain(getattr(resolved, name)) for name in fields}
+
+
+def _coerced(method: str, key: str, default: Any, value: Any) -> Any:
+    """``value`` in the type of the default; numbers may widen from int to float, lists become tuples."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        good = isinstance(default, bool) and isinstance(value, bool)
+    elif isinstance(default, float):
+        good, value = isinstance(value, int | float), float(value) if isinstance(value, int | float) else value
+    else:
+        good = default is None or isinstance(value, type(default))
+    if not good:
+        raise UsageError(
+            f"config of {method}: {key} must be a {type(default).__name__} like {default!r}, not {value!r}."
+        )
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

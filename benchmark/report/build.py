@@ -1,0 +1,194 @@
+"""From a result tree to files: which tables and figures there are, their names, whether they are up to date."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from benchmark.records.record import read_records, write_atomically
+from benchmark.report import appendix, arrays, claims, cost, figures, overall, published, tables, writers
+from benchmark.report.comparisons import against_reference, degradations
+from benchmark.report.drawing import draw
+from benchmark.report.groups import Group, Options, canonical, group_records, variant_of
+from benchmark.report.measures import machine_kind
+from benchmark.report.model import Table
+from benchmark.report.plot import Plot
+
+MAIN = ("old_tasks", "old_task_effect", "new_task", "across_datasets")
+"""Tables that a run ends with; the others are files."""
+
+FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_separated}
+
+
+@dataclass(frozen=True)
+class Report:
+    """All tables and figures of a result tree. ``problems`` names records that could not be read."""
+
+    tables: tuple[Table, ...]
+    plots: tuple[Plot, ...]
+    problems: tuple[str, ...]
+
+    def files(self) -> dict[str, str]:
+        """Path below the result tree to content, for every text file."""
+        found = {
+            f"tables/{table.name}.{ending}": write(table) for table in self.tables for ending, write in FORMATS.items()
+        }
+        return found | {f"figures/{plot.name}.csv": plot.data() for plot in self.plots if not plot.late}
+
+    def pictures(self) -> list[str]:
+        """Files of which only the existence is checked."""
+        drawn = [f"figures/{plot.name}.{ending}" for plot in self.plots for ending in ("pdf", "png")]
+        return drawn + [f"figures/{plot.name}.csv" for plot in self.plots if plot.late]
+
+    def write(self, out: Path) -> list[Path]:
+        """Write ``out``/tables and ``out``/figures; returns the files."""
+        written = []
+        for name, content in self.files().items():
+            if name.startswith("tables/"):
+                write_atomically(out / name, content)
+                written.append(out / name)
+        return written + draw(self.plots, out / "figures")
+
+    def terminal(self, colour: bool = False, names: Collection[str] = MAIN) -> str:
+        """The tables whose name starts with one of ``names`` as text; ``names=("",)`` gives all."""
+        shown = [table for table in self.tables if table.name.startswith(tuple(names))]
+        return "\n\n".join(writers.terminal(table, colour) for table in shown) + "\n"
+
+
+def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> Report:
+    """Read the records below ``out`` and make all tables and figures, without writing anything.
+
+    ``titles`` maps a method's name to its title, in the order that rows should have. ``stale`` holds the run ids
+    that the caller found to be out of date. ``options``: those of `benchmark.report.groups.Options`.
+    """
+    records, problems = read_records(out)
+    groups = group_records(records, titles, _options((out,), stale, options))
+    return _report(groups, problems)
+
+
+def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[Path]:
+    """Write ``out``/tables and ``out``/figures from the records; returns the files written. Options as in `report`."""
+    return report(out, titles, stale, **options).write(out)
+
+
+def compare(
+    out: Path, reference_tree: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any
+) -> Report:
+    """The runs below ``out`` that ``reference_tree`` does not have, among the records that it has; nothing is run.
+
+    Only what shares dataset and its fingerprint, split, tasks, budget and selection is compared; `Report.problems`
+    says what has no counterpart. Wall-clock is shown for runs on the machine kind of ``out`` only. Paired differences
+    are to the (first) new method, unless ``reference`` is given.
+    """
+    mine, problems = read_records(out)
+    theirs, damaged = read_records(reference_tree)
+    known = group_records(theirs, titles)
+    groups = []
+    for group in group_records(mine, titles):
+        other = next((g for g in known if g.identity == group.identity), None)
+        if other is None:
+            problems.append(f"{group.dataset}: {_no_counterpart(group, known)}")
+            continue
+        if (ours := data_fingerprints(group)) and (there := data_fingerprints(other)) and ours != there:
+            problems.append(f"{group.dataset}: the reference records come from other data (fingerprints differ)")
+            continue
+        rows = set(other.variants)
+        added = [record for record in group.records if variant_of(record) not in rows]
+        if not added:
+            problems.append(f"{group.dataset}: no row that the reference records do not have")
+            continue
+        methods = {record.key.method for record in other.records}
+        named = dict(titles) | {
+            method: f"{titles.get(method) or method} (yours)" for r in added if (method := r.key.method) not in methods
+        }
+        machines = {machine_kind(record) for record in added if record.status == "ok"}
+        chosen: dict[str, Any] = {"reference": min(record.key.method for record in added)} | options
+        chosen["machine"] = machines.pop() if len(machines) == 1 else None
+        groups += group_records([*other.records, *added], named, _options((out, reference_tree), stale, chosen))
+    return _report(groups, [*problems, *damaged])
+
+
+def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
+    made: list[Table] = []
+    plots: list[Plot | None] = []
+    names = slugs(groups)
+    for group, slug in zip(groups, names, strict=True):
+        differences, losses = against_reference(group), degradations(group)
+        made += [tables.old_tasks(group, slug, differences), tables.old_task_effect(group, slug, losses)]
+        made += [tables.new_task(group, task, slug, differences) for task in group.new_tasks]
+        made += [claims.paired_differences(group, slug, differences), claims.no_degradation(group, slug, losses)]
+        made += [cost.pareto(group, task, slug) for task in group.new_tasks]
+        made += [cost.efficiency(group, slug), *appendix.variants(group, slug), appendix.per_seed(group, slug)]
+        if (table := published.published(group, slug)) is not None:
+            made.append(table)
+        for task in group.new_tasks:
+            plots += [figures.trade_off(group, task, slug), figures.parameters(group, task, slug)]
+        plots += [figures.forest(group, slug, differences), figures.curves(group, slug)]
+        plots += [*figures.variants(group, slug), *arrays.representations(group, slug), arrays.attention(group, slug)]
+    studies = overall.studies(groups)
+    made += [overall.across(study) for study in studies]
+    plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in studies)]
+    return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems))
+
+
+def _options(roots: tuple[Path, ...], stale: Collection[str], given: Mapping[str, Any]) -> Options:
+    return Options(roots=roots, stale=frozenset(stale), **given)
+
+
+def data_fingerprints(group: Group) -> set[str]:
+    return {record.provenance.data_fingerprint for record in group.records if record.provenance}
+
+
+def _no_counterpart(group: Group, known: Sequence[Group]) -> str:
+    """Why no reference records compare: what differs from those of the same dataset."""
+    near = [other for other in known if other.dataset == group.dataset]
+    if not near:
+        return "no reference records of this dataset"
+    names = ("dataset", "split", "old tasks", "new tasks", "budget", "selection rule")
+    differing = min(
+        ([name for name, a, b in zip(names, group.identity, g.identity, strict=True) if a != b] for g in near), key=len
+    )
+    return f"the reference records differ in {' and '.join(differing)}"
+
+
+def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[str]:
+    """What differs between the files below ``out`` and what its records give; empty if nothing does.
+
+    Tables and the figures' data are compared byte for byte. Of a picture what is compared is the hash of the data that
+    it was drawn from, which it carries: its bytes depend on the version of the drawing library.
+    """
+    made = report(out, titles, stale, **options)
+    wanted = made.files()
+    differing = []
+    for name, content in wanted.items():
+        path = out / name
+        if not path.is_file():
+            differing.append(f"{name}: missing")
+        elif path.read_bytes() != content.encode():
+            differing.append(f"{name}: differs from the records")
+    differing += [f"{name}: missing" for name in made.pictures() if not (out / name).is_file()]
+    for plot in made.plots:
+        drawn = plot.drawn_from(out / "figures")
+        if all(path.is_file() for path in plot.files(out / "figures")) and (not drawn or drawn[0] != plot.data_hash):
+            differing.append(f"figures/{plot.name}.png or .pdf: drawn from other data")
+    known = set(wanted) | set(made.pictures())
+    for folder in ("tables", "figures"):
+        present = sorted(path.name for path in (out / folder).glob("*") if path.is_file())
+        differing += [f"{folder}/{name}: no records behind it" for name in present if f"{folder}/{name}" not in known]
+    return differing
+
+
+def slugs(groups: Sequence[Group]) -> list[str]:
+    """A short name for each group's files: the dataset, and a hash of the rest where one dataset has several groups."""
+    names = [re.sub(r"[^A-Za-z0-9.]+", "_", group.dataset).strip("_") or "dataset" for group in groups]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name}-{_identity(g)}" for name, g in zip(names, groups, strict=True)]
+
+
+def _identity(group: Group) -> str:
+    return blake2b(canonical(group.identity).encode(), digest_size=3).hexdigest()

@@ -1,0 +1,370 @@
+"""Records, grouped so that whatever stands side by side may be compared, and the samples drawn from them.
+
+A `Group` is everything that shares dataset, split, partition into old and new tasks, budget and selection rule. Its
+rows are `Variant`s: a method with one configuration. A `Sample` is one number per seed, with a code for each seed
+that has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.records.record import Key, Record, run_directory
+from benchmark.report.model import CODES, STATUS_CODES, Cell
+from benchmark.report.stats import Interval, t_interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STAGE0, JOINT, SCRATCH = "stage0", "joint", "scratch"
+SINGLE_TASK = "single_task"
+PRIMARY = ("auc", "r2")
+"""The score by which a task is compared: the first of these that its record has. Both: larger is better."""
+
+ONE_CLASS = "one class"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with one configuration. ``config`` is canonical JSON, so that variants can be dictionary keys."""
+
+    method: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One number per seed; ``codes`` says why a seed has none; ``stale`` names seeds whose run is out of date."""
+
+    values: Mapping[int, float] = field(default_factory=dict)
+    codes: Mapping[int, str] = field(default_factory=dict)
+    stale: frozenset[int] = frozenset()
+
+    def combine(self, other: Sample, function: Callable[[float, float], float | None]) -> Sample:
+        """Seed by seed: ``function(mine, other's)``. A seed that either lacks keeps the code of the one lacking it."""
+        return combine([self, other], lambda values: function(*values))
+
+    def interval(self) -> Interval | None:
+        return t_interval([self.values[seed] for seed in sorted(self.values)]) if self.values else None
+
+    def cell(self, planned: int) -> Cell:
+        """Mean with interval, or the code. Fewer seeds than ``planned`` are marked."""
+        interval = self.interval()
+        if interval is None:
+            return Cell(code=worst_code(self.codes.values()))
+        marks = (f"n={interval.n}",) if interval.n < planned else ()
+        marks += ("stale",) if self.stale & set(self.values) else ()
+        return Cell(interval.mean, interval.half_width, interval.n, marks=marks)
+
+
+def combine(samples: Sequence[Sample], function: Callable[[list[float]], float | None]) -> Sample:
+    """Seed by seed over several samples; None from ``function`` becomes the code "undefined"."""
+    values: dict[int, float] = {}
+    codes: dict[int, str] = {}
+    for seed in sorted(set().union(*(set(sample.values) | set(sample.codes) for sample in samples))):
+        lacking = [sample.codes.get(seed, "missing") for sample in samples if seed not in sample.values]
+        result = None if lacking else function([sample.values[seed] for sample in samples])
+        if result is None:
+            codes[seed] = worst_code(lacking) if lacking else "undefined"
+        else:
+            values[seed] = result
+    return Sample(values, codes, frozenset().union(*(sample.stale for sample in samples)))
+
+
+def worst_code(codes: Iterable[str]) -> str:
+    """The code to show where seeds differ: the first in the order of CODES; "n/a" if there is none."""
+    return min(codes, key=list(CODES).index, default="n/a")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a rebuild is asked for, beyond the records.
+
+    ``defaults``: a method's default config, so that of several variants the one nearest to it is the main one.
+    ``margin``: equivalence margin for "no degradation", in units of the score, fixed before results are seen.
+    ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
+    result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
+    """
+
+    margin: float = 0.001
+    reference: str = "mpt_rec"
+    stale: frozenset[str] = frozenset()
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
+    machine: str | None = None
+
+    def file(self, key: Key, name: str) -> Path | None:
+        """The array file of that name beside the record, in the first result tree that has it."""
+        paths = (run_directory(root, key) / name for root in self.roots)
+        return next((path for path in paths if path.is_file()), None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Comparable records. ``seeds`` are all seeds that any of them has: what each cell should rest on."""
+
+    dataset: str
+    split: str
+    old_tasks: tuple[str, ...]
+    new_tasks: tuple[str, ...]
+    budget: str
+    selection: str
+    records: tuple[Record, ...]
+    titles: Mapping[str, str]
+    options: Options = Options()
+
+    @property
+    def identity(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str]:
+        """What records have to share to be compared."""
+        return (self.dataset, self.split, self.old_tasks, self.new_tasks, self.budget, self.selection)
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({record.key.seed for record in self.records}))
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Rows in order: the single-task reference, then as in ``titles``, then by name."""
+        order = {name: place for place, name in enumerate(self.titles)}
+        found = {variant_of(record) for record in self.records}
+        return tuple(
+            sorted(found, key=lambda v: (v.method != SINGLE_TASK, order.get(v.method, len(order)), v.method, v.config))
+        )
+
+    @cached_property
+    def labels(self) -> Mapping[Variant, str]:
+        """What a row is called: the method's title, and the config values by which its variants differ."""
+        labels = {}
+        for variant in self.variants:
+            siblings = [other for other in self.variants if other.method == variant.method]
+            title = self.titles.get(variant.method) or variant.method
+            main = self.main_variant(siblings) if self.options.defaults.get(variant.method) else None
+            if main is None:
+                difference = _difference(json.loads(variant.config), [json.loads(other.config) for other in siblings])
+            else:  # the main variant bears the plain title, the others say how they differ from it
+                difference = _difference(json.loads(variant.config), [json.loads(v.config) for v in (main, variant)])
+                difference = "" if variant == main else difference
+            labels[variant] = f"{title} ({difference})" if difference else title
+        return labels
+
+    @cached_property
+    def _index(self) -> Mapping[tuple[Variant, str, int], list[Record]]:
+        index = defaultdict(list)
+        for record in self.records:
+            index[variant_of(record), self.arm(record), record.key.seed].append(record)
+
+        # The run that answers is the last stage's; found here once, not at every question.
+        def order(record: Record) -> tuple[int, bool, str]:
+            return record.key.stage, record.status == "ok", record.run_id
+
+        return {place: sorted(runs, key=order, reverse=True) for place, runs in index.items()}
+
+    def arm(self, record: Record) -> str:
+        """The arm's name; where runs of an arm have different options, with those by which they differ."""
+        siblings = self._arm_configs[record.key.arm]
+        if len(siblings) == 1:
+            return record.key.arm
+        difference = _difference(record.key.arm_config, [json.loads(config) for config in siblings])
+        return f"{record.key.arm} ({difference})"
+
+    @cached_property
+    def _arm_configs(self) -> Mapping[str, set[str]]:
+        found = defaultdict(set)
+        for record in self.records:
+            found[record.key.arm].add(canonical(record.key.arm_config))
+        return found
+
+    def arms(self, variant: Variant) -> list[str]:
+        """Arms of a variant by which it takes in new tasks, reference arms first, then by name."""
+        return self._arms.get(variant, [])
+
+    @cached_property
+    def _arms(self) -> Mapping[Variant, list[str]]:
+        found = defaultdict(set)
+        for variant, arm, _ in self._index:
+            if arm != STAGE0:
+                found[variant].add(arm)
+        return {v: sorted(arms, key=lambda arm: (arm != SCRATCH, arm != JOINT, arm)) for v, arms in found.items()}
+
+    def find(self, variant: Variant, arm: str, seed: int, task: str | None = None) -> Record | None:
+        """The run that answers for ``task`` (any run if None): of several stages the last."""
+        runs = self._index.get((variant, arm, seed), ())
+        return next((run for run in runs if task is None or _covers(run, task)), None)
+
+    def baseline(self, variant: Variant, arm: str, seed: int) -> Record | None:
+        """The stage-0 run that an arm's run is measured against.
+
+        Its parent where it names one that is at hand; otherwise stage 0 of the same method and configuration at the
+        same seed; otherwise the method's only stage 0 at that seed (variants that differ in stage 1 alone share it).
+        """
+        run = self.find(variant, arm, seed)
+        by_id = {record.run_id: record for record in self._stage0_of.get((variant.method, seed), ())}
+        if run is not None and run.parent in by_id:
+            return by_id[run.parent]
+        if (same := self.find(variant, STAGE0, seed)) is not None:
+            return same
+        return next(iter(by_id.values())) if len(by_id) == 1 else None
+
+    @cached_property
+    def _stage0_of(self) -> Mapping[tuple[str, int], list[Record]]:
+        index = defaultdict(list)
+        for record in self.records:
+            if record.key.arm == STAGE0:
+                index[record.key.method, record.key.seed].append(record)
+        return index
+
+    def sample(self, find: Callable[[int], Record | None], measure: Callable[[Record], float | str | None]) -> Sample:
+        """``measure`` of the run that ``find(seed)`` gives, for each seed; a string from ``measure`` is a code."""
+        values: dict[int, float] = {}
+        codes: dict[int, str] = {}
+        stale = set()
+        for seed in self.seeds:
+            record = find(seed)
+            if record is None:
+                codes[seed] = "missing"
+                continue
+            result = measure(record) if record.status == "ok" else STATUS_CODES[record.status]
+            if isinstance(result, str) or result is None:
+                codes[seed] = result or "undefined"
+            else:
+                values[seed] = float(result)
+            if record.run_id in self.options.stale:
+                stale.add(seed)
+        if set(codes.values()) == {"missing"} and not values:
+            codes = dict.fromkeys(codes, "n/a")  # nobody planned it: not a gap among the seeds
+        return Sample(values, codes, frozenset(stale))
+
+    def score(self, variant: Variant, arm: str, task: str, metric: str | None = None) -> Sample:
+        """Test score of ``task`` after ``arm``; the primary metric unless one is named."""
+        asked = (variant, arm, task, metric)
+        if asked not in self._scores:  # tables and figures ask for the same ones again and again
+            self._scores[asked] = self.sample(
+                lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric)
+            )
+        return self._scores[asked]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[Variant, str, str, str | None], Sample]:
+        return {}
+
+    @cached_property
+    def reference(self) -> Variant | None:
+        """The row that paired differences refer to: the named method, else the first that is no single-task model."""
+        several = [variant for variant in self.variants if variant.method != SINGLE_TASK]
+        named = [variant for variant in several if variant.method == self.options.reference]
+        return self.main_variant(named or [v for v in several if v.method == several[0].method])
+
+    def main_variant(self, variants: Sequence[Variant]) -> Variant | None:
+        """Of a method's variants the one nearest to its defaults, else the one with most runs, else the first."""
+
+        def rank(variant: Variant) -> tuple[int, int, int]:
+            defaults = self.options.defaults.get(variant.method, {})
+            own = json.loads(variant.config)
+            agreeing = sum(name in own and canonical(own[name]) == canonical(v) for name, v in defaults.items())
+            return agreeing, self._runs_of[variant], -len(variant.config)
+
+        return max(variants, key=rank, default=None)
+
+    @cached_property
+    def _runs_of(self) -> Counter[Variant]:
+        return Counter(variant_of(record) for record in self.records)
+
+    def single_task(self, task: str) -> Sample:
+        """The reference: a model trained on ``task`` alone."""
+        variant = next((variant for variant in self.variants if variant.method == SINGLE_TASK), None)
+        if variant is None:
+            return Sample(codes=dict.fromkeys(self.seeds, "n/a"))
+        return self.score(variant, SCRATCH, task)
+
+    @cached_property
+    def records_hash(self) -> str:
+        """Short hash of the records' content; it changes whenever a number behind the table does."""
+        return records_hash(self.records)
+
+
+def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:
+    """Groups in a fixed order. Trials of a search, which never saw test rows, belong to no table."""
+    groups = defaultdict(list)
+    for record in records:
+        key = record.key
+        if key.scored != "test":
+            continue
+        groups[
+            key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
+        ].append(record)
+    return [
+        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options)
+        for place, found in sorted(groups.items())
+    ]
+
+
+def score(record: Record, task: str, metric: str | None = None) -> float | str | None:
+    """A test score, or the code that says why there is none."""
+    if task not in record.scores:
+        return "n/a"
+    scores = record.scores[task]
+    name = metric or primary(scores.metrics)
+    value = scores.metrics.get(name)
+    if value is None:
+        return (
+            "one-class" if scores.reasons.get(name) == ONE_CLASS else "undefined" if name in scores.metrics else "n/a"
+        )
+    return value
+
+
+def primary(metrics: Mapping[str, float | None]) -> str:
+    """Name of the metric by which a task with these metrics is compared."""
+    return next((name for name in PRIMARY if name in metrics), PRIMARY[0])
+
+
+def variant_of(record: Record) -> Variant:
+    return Variant(record.key.method, canonical(record.key.config))
+
+
+def canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray] | None:
+    """The arrays of a file beside a record, or None if it is damaged. Nothing in it is executed."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except Exception:  # what a spoilt archive raises has no common base, and no array is worth a report
+        return None
+
+
+def records_hash(records: Iterable[Record]) -> str:
+    """8 hex digits over the content of all records, in any order; fields that the schema gains later change nothing."""
+    lines = sorted(f"{record.run_id} {record.model_dump_json(exclude_defaults=True)}" for record in records)
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=4).hexdigest()
+
+
+def _covers(record: Record, task: str) -> bool:
+    """Does this run answer for the task? One that did not end well has no scores, but would score old ones too."""
+    return task in record.scores or task in record.key.tasks or (record.status != "ok" and record.key.arm != SCRATCH)
+
+
+def _difference(config: Mapping[str, object], siblings: Sequence[Mapping[str, object]]) -> str:
+    """The values of ``config`` by which its siblings differ, as "name=value"; a name "variant" speaks for itself."""
+    differing = sorted(
+        name
+        for name in set().union(*siblings)
+        if len({canonical(sibling.get(name)) for sibling in siblings}) > 1 or any(name not in s for s in siblings)
+    )
+    if "variant" in differing:
+        return str(config.get("variant", "default"))
+    return ", ".join(f"{name}={_short(config[name])}" for name in differing if name in config)
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else canonical(value)

@@ -1,0 +1,1 @@
+"""Plain data that describes what may be asked for: arms, training options, budgets."""

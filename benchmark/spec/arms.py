@@ -1,0 +1,114 @@
+"""Arms: how a method takes in a new task, and the runs that are measured beside them.
+
+An arm says from where a run starts, which tasks it trains, which parameters move and what is added to backbone or
+loss. The trainer is the same for all. Planning reads this without torch; what the options do is in
+`benchmark.training.peft` (parameter-efficient arms) and `benchmark.training.forgetting` (arms that fight forgetting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:  # planning reads arms without torch
+    from torch import nn
+
+    from datasets_registry.schema import Task
+    from methods.base import MultiTaskModel
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    ``stage`` 0 knows the old tasks only. ``from_stage0`` continues the stage-0 model of the same method and seed.
+    ``trains`` is "old", "all", "new" or "one" (a single-task model of one task). ``frozen`` keeps everything but
+    what is added for the new task. ``adaptation`` names what the harness adds to a frozen backbone, ``continual`` what
+    it adds to the loss of fine-tuning; ``options`` are their defaults. ``needs`` is the arm that a method has to
+    support for this one to work with it (itself, if empty).
+    """
+
+    name: str
+    title: str
+    stage: int
+    trains: str
+    from_stage0: bool = False
+    frozen: bool = False
+    needs: str = ""
+    adaptation: str = ""
+    continual: str = ""
+    options: Mapping[str, float] = field(default_factory=dict)
+    paper: str = ""
+
+    def tasks(self, old: Sequence[str], new: Sequence[str]) -> list[str]:
+        """Names of the tasks whose labels are trained (for "one", the plan names the task)."""
+        return {"old": [*old], "all": [*old, *new], "new": [*new]}[self.trains]
+
+    def supported_by(self, arms: Collection[str], without: Collection[str] = ()) -> bool:
+        """Whether a method that declares ``arms`` and ``without`` can be run this way."""
+        return (self.needs or self.name) in arms and self.name not in without
+
+    def resolve(self, changes: Mapping[str, Any]) -> dict[str, float]:
+        """The options with ``changes`` applied. Raises UsageError for a wrong name or a value that is no number of
+        the default's kind above 0."""
+        resolved = dict(self.options)
+        for name, value in changes.items():
+            if name not in self.options:
+                raise unknown_name(f"option of the arm {self.name}", name, self.options)
+            whole = isinstance(self.options[name], int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
+                kind = "a whole number" if whole else "a number"
+                raise UsageError(f"option of the arm {self.name}: {name} must be {kind} above 0, not {value!r}.")
+            resolved[name] = value if whole else float(value)
+        return resolved
+
+    def take_in(self, model: MultiTaskModel, new: Sequence[Task]) -> list[nn.Parameter]:
+        """Let a stage-0 model take in the new tasks, set what is trainable, and return those parameters."""
+        from torch import nn
+
+        added: list[nn.Parameter] = []
+        for task in new:
+            for part in model.add_task(task):
+                added += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+            model.tasks = (*model.tasks, task)
+        if not self.frozen:
+            return list(model.parameters())
+        trained = {id(parameter) for parameter in added}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+        return [parameter for parameter in model.parameters() if id(parameter) in trained]
+
+
+STAGE0 = "stage0"
+SCRATCH = "scratch"
+JOINT = "joint"
+
+
+def _adapted(name: str, title: str, paper: str, **options: float) -> Arm:
+    return Arm(name, title, 1, "new", True, True, needs="frozen", adaptation=name, options=options, paper=paper)
+
+
+def _continual(name: str, title: str, paper: str, **options: float) -> Arm:
+    return Arm(name, title, 1, "new", True, needs="finetune", continual=name, options=options, paper=paper)
+
+
+ARMS = {
+    arm.name: arm
+    for arm in (
+        Arm(STAGE0, "old tasks", stage=0, trains="old"),
+        Arm(JOINT, "joint retraining", stage=1, trains="all"),
+        Arm("frozen", "frozen backbone", stage=1, trains="new", from_stage0=True, frozen=True),
+        Arm("finetune", "fine-tuning", stage=1, trains="new", from_stage0=True),
+        Arm(SCRATCH, "single task from scratch", stage=1, trains="one"),
+        _adapted("linear_probe", "linear probe", "Alain and Bengio, ICLR 2017 workshop"),
+        _adapted("adapter", "bottleneck adapters", "Houlsby et al., ICML 2019", width=16),
+        _adapted("lora", "LoRA", "Hu et al., ICLR 2022", rank=8, alpha=8.0),
+        _adapted("bias_only", "biases only", "Ben Zaken et al., ACL 2022"),
+        _continual("ewc", "fine-tuning with EWC", "Kirkpatrick et al., PNAS 2017", strength=100.0),
+        _continual("lwf", "fine-tuning with distillation", "Li and Hoiem, ECCV 2016", strength=1.0),
+        _continual("replay", "fine-tuning with replay", "Rolnick et al., NeurIPS 2019", share=0.05, strength=1.0),
+    )
+}

@@ -1,0 +1,84 @@
+"""Instruments: parameter counts, floating-point operations, memory. An instrument may fail; the run may not."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import nn
+
+from benchmark.records.record import Parameters
+from methods.base import MultiTaskModel
+
+
+def count_parameters(
+    model: MultiTaskModel, trained: Collection[nn.Parameter], paper_trainable: int | None = None
+) -> Parameters:
+    """Parameters by role, all and trained ones, the embedding rows that the encoder reserves counted apart."""
+    trained_ids = {id(parameter) for parameter in trained}
+    roles, trained_roles, reserved = {}, {}, 0
+    for role, members in model.parameter_roles().items():
+        sizes = {id(parameter): _own_size(parameter, model) for parameter in members}
+        reserved += sum(parameter.numel() for parameter in members) - sum(sizes.values())
+        roles[role] = sum(sizes.values())
+        trained_roles[role] = sum(size for identity, size in sizes.items() if identity in trained_ids)
+    return Parameters(
+        total=sum(roles.values()),
+        trainable=sum(trained_roles.values()),
+        by_role=dict(sorted(roles.items())),
+        trainable_by_role={role: count for role, count in sorted(trained_roles.items()) if count},
+        reserved=reserved,
+        paper_trainable=paper_trainable,
+    )
+
+
+def _own_size(parameter: nn.Parameter, model: MultiTaskModel) -> int:
+    """Size without reserved embedding rows. A table of the schema is recognised by its number of rows."""
+    schema = model.schema
+    is_table = parameter.dim() == 2 and any(
+        isinstance(module, nn.Embedding)
+        and module.weight is parameter
+        and module.num_embeddings == schema.embedding_rows
+        for module in model.modules()
+    )
+    return parameter.numel() - (len(schema.reserved_rows) * parameter.shape[1] if is_table else 0)
+
+
+def flops_per_row(compute: Callable[[], object], rows: int) -> float | None:
+    """Floating-point operations of the matrix products in ``compute``, per row (2 per multiply-accumulate).
+
+    Element-wise work and look-ups are not counted. None if the counter cannot follow the model.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    try:
+        counter = FlopCounterMode(display=False)
+        with counter:
+            compute()
+        return counter.get_total_flops() / rows
+    except Exception:  # a counter that stumbles over an exotic operator must not cost the run
+        return None
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_gpu_memory_bytes(device: torch.device) -> int | None:
+    """Largest memory allocated on the GPU so far, or None on CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """Hash over all weights by name: equal if and only if the weights are bit-equal."""
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

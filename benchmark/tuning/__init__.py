@@ -1,0 +1,1 @@
+"""Searches configs on validation rows, equal trials for every method."""

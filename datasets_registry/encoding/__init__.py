@@ -1,0 +1,1 @@
+"""From chunks of columns to arrays. Cache keys hash this folder whole."""

@@ -1,0 +1,128 @@
+"""What is looked for in every encoded dataset: inputs that give a label away, and labels of one class.
+
+A single feature that predicts a task with an AUC above LEAK_AUC is taken for a leak and refused, unless the task
+excludes the feature or the dataset names it in ``allow_leaks``. A feature's score is the training rows' mean label
+per value (numeric: the value itself), and the AUC is taken on validation rows, so that an id that occurs once says
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.core.errors import DataError
+from datasets_registry.base import Dataset
+from datasets_registry.schema import Task
+
+SPLITS = ("train", "valid", "test")
+LEAK_AUC = 0.99
+LEAK_ROWS = 500_000  # rows of train and of valid that the check looks at, from the start
+ENOUGH = 20  # rows of the smaller class below which an AUC is too coarse to accuse anyone
+
+
+def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, Any]:
+    """``{"warnings": [...], "base_rates": ..., "single_feature_auc": ...}`` of an encoded directory.
+
+    Raises DataError when one feature alone gives a label away.
+    """
+    warnings, rates = [], {}
+    for task in dataset.tasks:
+        if task.kind == "regression":
+            values = {name: np.memmap(directory / f"{name}.label.{task.name}", np.float32, "r") for name in SPLITS}
+            rates[task.name] = {n: {"defined": int((~np.isnan(v)).sum()), "positives": None} for n, v in values.items()}
+    tasks = [task for task in dataset.tasks if task.kind == "binary"]
+    for task in tasks:
+        rates[task.name] = {}
+        for name in SPLITS:
+            labels = np.memmap(directory / f"{name}.label.{task.name}", np.uint8, "r")
+            tally = np.bincount(labels, minlength=256)
+            defined, positives = int(tally[0] + tally[1]), int(tally[1])
+            rates[task.name][name] = {"defined": defined, "positives": positives}
+            if min(positives, defined - positives) == 0:
+                warnings.append(f"task '{task.name}': the {name} split has one class only ({positives}/{defined}).")
+    strongest = {
+        name: {"feature": best[0], "auc": round(best[1], 6)} for name, best in _strongest(tasks, directory, meta)
+    }
+    for name, best in strongest.items():
+        if best["auc"] > LEAK_AUC and best["feature"] not in dataset.allow_leaks:
+            raise DataError(
+                f"'{dataset.name}': feature '{best['feature']}' alone predicts task '{name}' with AUC "
+                f"{best['auc']:.4f}: it gives the label away. List it in the task's excludes, drop it from the "
+                f"features, or name it in allow_leaks if it is legitimate."
+            )
+    return {"warnings": warnings, "base_rates": rates, "single_feature_auc": strongest}
+
+
+def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iterator[tuple[str, tuple[str, float]]]:
+    """(task, (feature, AUC)) of the feature that says most about each task that has rows enough."""
+    labels = {
+        (task.name, name): np.array(np.memmap(directory / f"{name}.label.{task.name}", np.uint8, "r")[:LEAK_ROWS])
+        for task in tasks
+        for name in ("train", "valid")
+    }
+    tasks = [t for t in tasks if all(_enough(labels[t.name, name]) for name in ("train", "valid"))]
+    found: dict[str, list[tuple[float, str]]] = {task.name: [] for task in tasks}
+    columns = sum(entry["length"] for entry in meta["categorical"])
+    codes = {
+        name: _matrix(directory / f"{name}.categorical", np.int32, columns)[:LEAK_ROWS] for name in ("train", "valid")
+    }
+    column = 0
+    for entry in meta["categorical"]:
+        if entry["length"] == 1:
+            train, valid = (np.ascontiguousarray(codes[name][:, column]) for name in ("train", "valid"))
+            for task in tasks:
+                if entry["name"] in task.excludes:
+                    continue
+                positives, negatives = _tally(train, labels[task.name, "train"], entry["size"])
+                rate = positives.sum() / (positives.sum() + negatives.sum())
+                score = (positives + rate) / (positives + negatives + 1)
+                tallies = _tally(valid, labels[task.name, "valid"], entry["size"])
+                found[task.name].append((_group_auc(score, *tallies), entry["name"]))
+        column += entry["length"]
+    numbers = _matrix(directory / "valid.numeric", np.float32, len(meta["numeric"]))[:LEAK_ROWS]
+    for column, entry in enumerate(meta["numeric"]):
+        values, group = np.unique(numbers[:, column], return_inverse=True)
+        for task in tasks:
+            if entry["name"] not in task.excludes:
+                one = _group_auc(values, *_tally(group, labels[task.name, "valid"], len(values)))
+                found[task.name].append((max(one, 1 - one), entry["name"]))
+    for task, results in found.items():
+        if results:
+            best = max(results)
+            yield task, (best[1], best[0])
+
+
+def _enough(labels: np.ndarray) -> bool:
+    return min(int((labels == 1).sum()), int((labels == 0).sum())) >= ENOUGH
+
+
+def _tally(group: np.ndarray, labels: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of label 1 and of label 0 in each group; undefined labels count nowhere."""
+    return np.bincount(group, labels == 1, groups), np.bincount(group, labels == 0, groups)
+
+
+def _group_auc(score: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Area under the ROC curve of rows that come in groups of equal score."""
+    there = np.flatnonzero(positives + negatives)
+    order = there[np.argsort(score[there], kind="stable")]
+    ordered = score[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    up, down = np.add.reduceat(positives[order], starts), np.add.reduceat(negatives[order], starts)
+    below = np.cumsum(down) - down
+    return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
+
+
+def _matrix(path: Path, dtype: type, columns: int) -> np.ndarray:
+    if columns == 0 or path.stat().st_size == 0:
+        return np.zeros((0, columns), dtype)
+    return np.memmap(path, dtype, "r").reshape(-1, columns)
+
+
+def auc(score: np.ndarray, label: np.ndarray) -> float:
+    """Area under the ROC curve of scores [N] and labels 0/1 [N], ties counted half; both classes must be there."""
+    values, group = np.unique(score, return_inverse=True)
+    return _group_auc(values, *_tally(group, np.asarray(label), len(values)))

@@ -1,0 +1,342 @@
+"""Raw chunks to arrays on disk, in bounded memory.
+
+1. **Stage**: the dataset's chunks go to one temporary Arrow file, so that raw text is parsed once.
+2. **Split**: from the key columns of all rows (a few bytes a row), each row gets its split.
+3. **Count**: vocabularies and scalers from training rows only.
+4. **Write**: each chunk is encoded and appended to the arrays of its rows' splits.
+
+The result is the same whatever the chunk size: every step works row by row or with exact sums. Arrays are written in
+a directory beside and renamed at the end, so a directory that exists is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmark.core.errors import DataError
+from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
+from datasets_registry.encoding import checks, splits
+from datasets_registry.encoding.profiles import Profile
+from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, to_arrow, to_numpy
+from datasets_registry.raw.download import Report
+
+FORMAT = 1  # of the files in an encoded directory
+
+
+def encode(
+    dataset: Dataset,
+    profile: Profile,
+    files: dict[str, Path],
+    target: Path,
+    *,
+    sources: dict[str, str],
+    chunk_rows: int = CHUNK_ROWS,
+    report: Report | None = None,
+) -> None:
+    """Write the arrays of ``dataset`` to the directory ``target``, which appears only when complete.
+
+    ``sources`` are the checksums of the raw files, kept in meta.json. Raises DataError.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".encode-{socket.gethostname()}-{os.getpid()}-"))
+    try:
+        rows = _prefix(dataset, profile, files, chunk_rows) or dataset.read(files, chunk_rows)
+        stage, keys = _stage(dataset, rows, scratch / "stage.arrow", report)
+        split = splits.assign(dataset.split, dataset.split_stream, keys)
+        split = splits.keep(profile, dataset.split_stream, split, keys)
+        counts = [int((split == code).sum()) for code in range(3)]
+        for name, n in zip(splits.NAMES, counts, strict=True):
+            if n == 0:
+                raise DataError(f"'{dataset.name}': no row falls into the {name} split ({len(split):,} rows read).")
+        encoders = _Encoders(dataset, _fit(dataset, stage, split == 0, report))
+        if dataset.fitted_apart:
+            foreign = keys["part"] == 2
+            encoders.set_apart(_fit(dataset, stage, foreign, report), foreign)
+        meta = _write(dataset, stage, split, encoders, scratch, report)
+        (scratch / "stage.arrow").unlink()
+        meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
+        meta |= checks.check(dataset, scratch, meta)
+        if dataset.fitted_apart:
+            meta["warnings"].append(
+                "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
+            )
+        if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
+            share = f"{len(split):,} of {dataset.complete_rows:,} rows"
+            meta["warnings"].append(f"incomplete raw files: {share} of the official data were there.")
+        text = json.dumps(meta, indent=1, ensure_ascii=False)
+        (scratch / "meta.json").write_text(text, encoding="utf-8")
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not (target / "meta.json").is_file():  # else another process was faster; both wrote the same
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what killed processes of this machine left behind."""
+    for path in directory.glob(f".encode-{socket.gethostname()}-*"):
+        process = path.name.rsplit("-", 2)[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass  # not ours to judge
+
+
+def _prefix(dataset: Dataset, profile: Profile, files: dict[str, Path], chunk_rows: int) -> Iterator[Chunk] | None:
+    """The beginnings of the official parts that a ``first`` profile needs; None if it takes the whole files to tell."""
+    parts = dataset.read_parts(files, chunk_rows) if splits.by_prefix(dataset.split, profile) else None
+    if parts is None or profile.first is None:
+        return None
+    limits = splits.prefix_rows(dataset.split, dataset.split_stream, profile.first, [part for part, _ in parts])
+    return (chunk for (_, chunks), limit in zip(parts, limits, strict=True) for chunk in _head(chunks, limit))
+
+
+def _head(chunks: Iterator[Chunk], rows: int) -> Iterator[Chunk]:
+    """The first ``rows`` rows; what comes after them is not read."""
+    for chunk in chunks:
+        n = len(next(iter(chunk.features.values())))
+        if n >= rows:
+            yield Chunk(
+                {name: column[:rows] for name, column in chunk.features.items()},
+                {name: values[:rows] for name, values in chunk.labels.items()},
+                chunk.part,
+                {name: values[:rows] for name, values in chunk.keys.items()},
+                {name: values[:rows] for name, values in chunk.truth.items()},
+            )
+            return
+        rows -= n
+        yield chunk
+
+
+def _stage(
+    dataset: Dataset, chunks: Iterator[Chunk], path: Path, report: Report | None
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """All chunks in one Arrow file; key columns [N] in memory."""
+    keys: dict[str, list[np.ndarray]] = {}
+    writer, done = None, 0
+    with pa.OSFile(str(path), "wb") as file:
+        for chunk in chunks:
+            columns = {f"x:{f.name}": _arrow(chunk.features[f.name], f, dataset) for f in dataset.features}
+            columns |= {
+                f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks if t.name not in dataset.rarest
+            }
+            columns |= {f"p:{name}": to_arrow(values) for name, values in chunk.truth.items()}
+            batch = pa.record_batch(columns)
+            if writer is None:
+                writer = pa.ipc.new_stream(file, batch.schema)
+            writer.write_batch(batch)
+            keys.setdefault("part", []).append(np.full(batch.num_rows, chunk.part, np.uint8))
+            for key, values in chunk.keys.items():
+                keys.setdefault(key, []).append(np.asarray(values, np.int64))
+            done += batch.num_rows
+            if report:
+                report("read rows", done, None)
+        if writer is None:
+            raise DataError(f"'{dataset.name}': the raw files hold no rows.")
+        writer.close()
+    return path, {key: np.concatenate(values) for key, values in keys.items()}
+
+
+def _arrow(column: Any, feature: Feature, dataset: Dataset) -> pa.Array:
+    array = to_arrow(column) if isinstance(column, np.ndarray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if feature.kind == "numeric" and not pa.types.is_floating(array.type):
+        raise DataError(
+            f"'{dataset.name}': numeric feature '{feature.name}' must be read as float64, not {array.type}."
+        )
+    return array
+
+
+def _batches(stage: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(stage)) as file, pa.ipc.open_stream(file) as reader:
+        yield from reader
+
+
+def _fit(dataset: Dataset, stage: Path, chosen: np.ndarray, report: Report | None) -> dict[str, Vocabulary | Scaler]:
+    """Vocabularies and scalers of the rows where ``chosen`` (bool [N]) is true."""
+    fitted: dict[str, Vocabulary | Scaler] = {
+        f.name: Vocabulary(f) if f.kind == "categorical" else Scaler(f) for f in dataset.features
+    }
+    start = 0
+    for batch in _batches(stage):
+        mine = chosen[start : start + batch.num_rows]
+        start += batch.num_rows
+        if mine.any():
+            for feature in dataset.features:
+                fitted[feature.name].count(batch[f"x:{feature.name}"], mine)
+        if report:
+            report("collect values", start, len(chosen))
+    for one in fitted.values():
+        if isinstance(one, Vocabulary):
+            one.freeze()
+    return fitted
+
+
+class _Encoders:
+    """A dataset's fitted vocabularies and scalers, and which rows are encoded with which."""
+
+    def __init__(self, dataset: Dataset, fitted: dict[str, Any]) -> None:
+        self.dataset, self.fitted = dataset, fitted
+        self._apart: dict[str, Any] = {}
+        self._foreign = np.zeros(0, bool)
+
+    def set_apart(self, fitted: dict[str, Any], foreign: np.ndarray) -> None:
+        """Encode the rows where ``foreign`` (bool [N]) is true with encoders of their own. Raises DataError."""
+        for name, one in fitted.items():
+            if isinstance(one, Vocabulary) and one.size > self.fitted[name].size:
+                raise DataError(
+                    f"'{self.dataset.name}': feature '{name}' has more values in the test part ({one.size:,}) than in "
+                    f"training ({self.fitted[name].size:,}), so encoders fitted apart give codes that nothing learns."
+                )
+        self._apart, self._foreign = fitted, foreign
+
+    def encode(self, feature: Feature, batch: pa.RecordBatch, start: int) -> np.ndarray:
+        """Codes int32 [n, length] or numbers float32 [n, 1] of one feature of the rows from ``start`` on."""
+        column = batch[f"x:{feature.name}"]
+        out = self.fitted[feature.name].encode(column).reshape(batch.num_rows, -1)
+        if self._apart:
+            foreign = self._foreign[start : start + batch.num_rows]
+            out[foreign] = self._apart[feature.name].encode(column).reshape(batch.num_rows, -1)[foreign]
+        return out
+
+
+class _Output:
+    """The growing arrays of one split, with a running hash of each."""
+
+    def __init__(self, directory: Path, split: str) -> None:
+        self.directory, self.split = directory, split
+        self.files: dict[str, Any] = {}
+        self.digests: dict[str, Any] = {}
+
+    def append(self, kind: str, array: np.ndarray) -> None:
+        if kind not in self.files:
+            self.files[kind] = open(self.directory / f"{self.split}.{kind}", "wb")
+            self.digests[kind] = hashlib.blake2b(digest_size=16)
+        data = np.ascontiguousarray(array).data
+        if array.size:
+            self.files[kind].write(data)
+            self.digests[kind].update(data)
+
+    def close(self) -> dict[str, str]:
+        for file in self.files.values():
+            file.close()
+        return {f"{self.split}.{kind}": digest.hexdigest() for kind, digest in self.digests.items()}
+
+
+def _write(
+    dataset: Dataset,
+    stage: Path,
+    split: np.ndarray,
+    encoders: _Encoders,
+    scratch: Path,
+    report: Report | None,
+) -> dict[str, Any]:
+    categorical = [f for f in dataset.features if f.kind == "categorical"]
+    numeric = [f for f in dataset.features if f.kind == "numeric"]
+    outputs = [_Output(scratch, name) for name in splits.NAMES]
+    fitted, start = encoders.fitted, 0
+    for batch in _batches(stage):
+        part = split[start : start + batch.num_rows]
+        blocks = [encoders.encode(f, batch, start) for f in categorical]
+        codes = np.concatenate(blocks, 1) if blocks else np.zeros((batch.num_rows, 0), np.int32)
+        numbers = np.empty((batch.num_rows, len(numeric)), np.float32)
+        for column, feature in enumerate(numeric):
+            numbers[:, column : column + 1] = encoders.encode(feature, batch, start)
+        start += batch.num_rows
+        labels = {task.name: _label(task, batch, dataset) for task in dataset.tasks if task.name not in dataset.rarest}
+        for task_name, feature_name in dataset.rarest.items():
+            own = blocks[[f.name for f in categorical].index(feature_name)][:, 0]
+            labels[task_name] = (own != fitted[feature_name].rarest[0]).astype(np.uint8)
+        truth = {name[2:]: to_numpy(batch[name]) for name in batch.schema.names if name.startswith("p:")}
+        for code, output in enumerate(outputs):
+            rows = np.flatnonzero(part == code)
+            output.append("categorical", codes[rows])
+            output.append("numeric", numbers[rows])
+            for name, values in labels.items():
+                output.append(f"label.{name}", values[rows])
+            for name, values in truth.items():
+                output.append(f"truth.{name}", values[rows].astype(np.float64))
+        if report:
+            report("write arrays", start, len(split))
+    digests: dict[str, str] = {}
+    for output in outputs:
+        digests |= output.close()
+    _write_vocabularies(scratch, fitted)
+    return {
+        "rows": {name: int((split == code).sum()) for code, name in enumerate(splits.NAMES)},
+        "rows_read": len(split),
+        "categorical": [
+            {
+                "name": f.name,
+                "size": fitted[f.name].size,
+                "reserved": f.reserved,
+                "length": f.length,
+                "rare_values": fitted[f.name].rare,
+            }
+            for f in categorical
+        ],
+        "numeric": [
+            {"name": f.name, "scale": f.scale, "min": _finite(fitted[f.name].low), "max": _finite(fitted[f.name].high)}
+            for f in numeric
+        ],
+        "labels": {task.name: "float32" if task.kind == "regression" else "uint8" for task in dataset.tasks},
+        "rarest": {task: fitted[feature].rarest[1] for task, feature in dataset.rarest.items()},
+        "arrays": digests,
+        "fingerprint": _fingerprint(dataset, digests, fitted),
+    }
+
+
+def _label(task: Any, batch: pa.RecordBatch, dataset: Dataset) -> np.ndarray:
+    values = to_numpy(batch[f"y:{task.name}"])
+    if task.kind == "regression":
+        return values.astype(np.float32)
+    if values.dtype != np.uint8 or np.any((values > 1) & (values != UNDEFINED)):
+        bad = values[(values > 1) & (values != UNDEFINED)][:1]
+        raise DataError(f"'{dataset.name}': label '{task.name}' must be 0, 1 or {UNDEFINED} (undefined), got {bad}.")
+    if task.space is not None:
+        inside = to_numpy(batch[f"y:{task.space}"]) == 1
+        values = np.where(inside, values, np.uint8(UNDEFINED))
+    return values
+
+
+def _write_vocabularies(scratch: Path, fitted: dict[str, Any]) -> None:
+    texts = {}
+    for name, one in fitted.items():
+        if isinstance(one, Vocabulary):
+            if one.values.dtype == object:
+                texts[name] = one.values.tolist()
+            else:
+                np.save(scratch / f"vocabulary.{name}.npy", one.values)
+    (scratch / "vocabulary.json").write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")
+
+
+def _fingerprint(dataset: Dataset, digests: dict[str, str], fitted: dict[str, Any]) -> str:
+    """32 hex digits of what a model sees: every array's hash, and the names, sizes and tasks that give them meaning.
+
+    It changes exactly when raw content, code or configuration change the data, and not with a comment.
+    """
+    sizes = [(f.name, f.kind, f.reserved, f.length, getattr(fitted[f.name], "size", 0)) for f in dataset.features]
+    tasks = [(t.name, t.kind, t.space, t.excludes) for t in dataset.tasks]
+    text = json.dumps([FORMAT, dataset.base_name, sizes, tasks, sorted(digests.items())])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,125 @@
+"""Which rows train, validate and test. Decided by the ``split`` stream of the dataset, never by a model's seed.
+
+====================  ================================================================================================
+rule                  rows
+====================  ================================================================================================
+``official``          the official parts as they are
+``halved``            official training part; the official test part cut at random into equal halves
+``tenth``             each row of the official training part validates with probability 0.1; official test part
+``random``            each row trains with probability 0.8, validates with 0.1, tests with 0.1
+``time``              the earliest 80 % train, the next 10 % validate, the rest tests; equal times stay together
+``user_order``        each user's rows in time order: the last one tests, the one before validates
+====================  ================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import numpy_stream
+from datasets_registry.encoding.profiles import Profile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NAMES = ("train", "valid", "test")
+DROPPED = 255
+
+
+def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Split of each of N rows: uint8 [N], 0 train, 1 valid, 2 test.
+
+    ``keys["part"]`` is uint8 [N]; "time" and "group" are int64 [N] where a rule needs them.
+    """
+    import numpy as np
+
+    part = keys["part"]
+    stream = numpy_stream("split", dataset)
+    if rule == "official":
+        return part.copy()
+    if rule == "halved":
+        out = np.zeros(len(part), np.uint8)
+        test = np.flatnonzero(part == 2)
+        order = stream.permutation(len(test))
+        out[test[order[: len(test) // 2]]] = 1
+        out[test[order[len(test) // 2 :]]] = 2
+        return out
+    if rule == "tenth":
+        if (part == 1).any():  # prepared files that come with validation rows of their own
+            return part.copy()
+        draw = stream.random(len(part), np.float32)
+        return np.where(part == 0, (draw < 0.1).astype(np.uint8), np.uint8(2))
+    if rule == "random":
+        draw = stream.random(len(part), np.float32)
+        return np.where(draw < 0.8, np.uint8(0), np.where(draw < 0.9, np.uint8(1), np.uint8(2)))
+    if rule == "time":
+        time = _key(keys, "time", rule, dataset)
+        first, second = np.quantile(time, [0.8, 0.9], method="lower") if len(time) else (0, 0)
+        return np.where(time <= first, np.uint8(0), np.where(time <= second, np.uint8(1), np.uint8(2)))
+    if rule == "user_order":
+        group, time = _key(keys, "group", rule, dataset), _key(keys, "time", rule, dataset)
+        order = np.lexsort((np.arange(len(time)), time, group))
+        ordered = group[order]
+        from_end = np.searchsorted(ordered, ordered, side="right") - np.arange(len(ordered))
+        out = np.zeros(len(part), np.uint8)
+        out[order[from_end == 1]] = 2
+        out[order[from_end == 2]] = 1
+        return out
+    raise AssertionError(f"unknown split rule {rule}")
+
+
+def keep(profile: Profile, dataset: str, split: np.ndarray, keys: Mapping[str, np.ndarray]) -> np.ndarray:
+    """``split`` with the rows that the profile leaves out set to DROPPED."""
+    import numpy as np
+
+    out = split.copy()
+    if profile.since is not None or profile.until is not None:
+        day = _key(keys, "day", "from/to", dataset)
+        out[(day < (profile.since or 0)) | (day > (profile.until or 99_999_999))] = DROPPED
+    if profile.users < 1:
+        group = _key(keys, "group", "users..pct", dataset)
+        users, inverse = np.unique(group, return_inverse=True)
+        chosen = numpy_stream("split", dataset, "users").random(len(users)) < profile.users
+        out[~chosen[inverse]] = DROPPED
+    if profile.share < 1:
+        out[numpy_stream("split", dataset, "sample").random(len(out), np.float32) >= profile.share] = DROPPED
+    if profile.first is not None:
+        for code, limit in enumerate((profile.first, max(1, profile.first // 10), profile.first)):
+            out[np.flatnonzero(out == code)[limit:]] = DROPPED
+    return out
+
+
+def by_prefix(rule: str, profile: Profile) -> bool:
+    """Whether the rows that a ``first`` profile keeps can be told from the beginnings of the official parts alone."""
+    alone = profile == Profile(first=profile.first, new_labels=profile.new_labels)
+    return profile.first is not None and alone and rule in ("official", "tenth")
+
+
+def prefix_rows(rule: str, dataset: str, first: int, parts: Sequence[int]) -> list[int]:
+    """How many rows of each of the official ``parts`` `assign` and `keep` need to find all rows of ``first``."""
+    few = max(1, first // 10)
+    wanted = {0: first, 1: few, 2: first}
+    if rule == "tenth" and 1 not in parts:
+        wanted[0] = _until_both(dataset, first, few)
+    return [wanted[part] for part in parts]
+
+
+def _until_both(dataset: str, train: int, valid: int) -> int:
+    """Rows of the training part until ``tenth`` has drawn so many training and so many validation rows."""
+    import numpy as np
+
+    n = train + valid
+    while True:
+        drawn = numpy_stream("split", dataset).random(n, np.float32) < 0.1
+        places = np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        if len(places[0]) >= train and len(places[1]) >= valid:
+            return int(max(places[0][train - 1], places[1][valid - 1])) + 1
+        n += n // 4 + 100
+
+
+def _key(keys: Mapping[str, np.ndarray], key: str, rule: str, dataset: str) -> np.ndarray:
+    if key not in keys:
+        raise DataError(f"'{dataset}' has no column '{key}', which '{rule}' needs; choose another split or profile.")
+    return keys[key]

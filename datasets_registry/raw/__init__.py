@@ -1,0 +1,1 @@
+"""From official hosts and raw files to chunks of columns."""

@@ -1,0 +1,112 @@
+"""Reading members of archives without unpacking them: nothing is written anywhere but where the caller says.
+
+Archives that carry a path leading outside (absolute, ``..``) or whose wanted member is a link are refused, and a
+member that grows beyond its declared size is cut off: nobody can fill the disk with a small file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from benchmark.core.errors import DataError
+
+BLOCK = 1 << 20
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+
+
+@contextlib.contextmanager
+def open_plain(path: Path) -> Iterator[IO[bytes]]:
+    """The file's content, decompressed if it starts with gzip's two bytes (whatever its name says)."""
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if zipped:
+            with gzip.GzipFile(fileobj=file) as plain:
+                yield plain
+        else:
+            yield file
+
+
+@contextlib.contextmanager
+def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    """Open ``member`` of a zip or tar file; ``a.tar.gz//b`` is b inside the archive a.tar.gz inside ``archive``.
+
+    A tar member may be given without the archive's top folder. Raises DataError (damaged, unsafe, missing).
+    """
+    outer, _, inner = member.partition("//")
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(open(archive, "rb"))
+        try:
+            found = _enter(stack, file, archive, outer)
+            if inner:
+                found = _enter(stack, found, archive, inner)
+        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile) as error:
+            raise DataError(f"{archive}: damaged archive ({error}); delete it and fetch again.") from error
+        yield found
+
+
+def _enter(stack: contextlib.ExitStack, file: IO[bytes], archive: Path, member: str) -> IO[bytes]:
+    head = file.read(4)
+    file.seek(0)
+    if head[:2] == b"PK":
+        folder = stack.enter_context(zipfile.ZipFile(file))
+        for info in folder.infolist():
+            _refuse_outside(archive, info.filename)
+        wanted = [info for info in folder.infolist() if _same(info.filename, member)]
+        if not wanted:
+            raise DataError(f"{archive}: has no member '{member}'.")
+        if (wanted[0].external_attr >> 16) & 0o170000 == 0o120000:
+            raise DataError(f"{archive}: member '{wanted[0].filename}' is a symbolic link; refused.")
+        opened = stack.enter_context(folder.open(wanted[0]))
+        return opened if opened.seekable() else io.BytesIO(opened.read())
+    tar = stack.enter_context(tarfile.open(fileobj=file, mode="r:*"))
+    match = None
+    for entry in tar:
+        _refuse_outside(archive, entry.name)
+        if match is None and _same(entry.name, member):
+            match = entry
+            if not entry.isfile():
+                raise DataError(f"{archive}: member '{entry.name}' is no regular file (a link or device); refused.")
+            break  # reading on would decompress the whole archive once more
+    if match is None:
+        raise DataError(f"{archive}: has no member '{member}'.")
+    opened = tar.extractfile(match)
+    assert opened is not None
+    return opened
+
+
+def _same(name: str, member: str) -> bool:
+    return name.removeprefix("./") == member or name.partition("/")[2] == member
+
+
+def _refuse_outside(archive: Path, name: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+        raise DataError(f"{archive}: member '{name}' leads outside the archive; refused. Get the file elsewhere.")
+
+
+def copy_checked(source: IO[bytes], target: Path | None, limit: int | None, what: str) -> tuple[str, int]:
+    """Copy to ``target`` (or only read, if None); returns sha256 and number of bytes.
+
+    Raises DataError when more than ``limit`` bytes come (a wrong file or an archive bomb).
+    """
+    digest, size = hashlib.sha256(), 0
+    with open(target, "wb") if target else contextlib.nullcontext() as out:
+        while block := source.read(BLOCK):
+            size += len(block)
+            if limit is not None and size > limit:
+                raise DataError(f"{what}: holds more than the expected {limit:,} bytes; refused.")
+            digest.update(block)
+            if out is not None:
+                out.write(block)
+    return digest.hexdigest(), size
