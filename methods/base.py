@@ -151,7 +151,7 @@ class MultiTaskModel(nn.Module):
     info: ClassVar[MethodInfo]
     Config: ClassVar[type]
     search_space: ClassVar[Mapping[str, Search]] = {}
-    """What tuning tries beside, or instead of, the common ranges of `benchmark.tuning.study.space`, by Config field."""
+    """What tuning tries beside, or instead of, the common ranges of `benchmark.tuning.space`, by Config field."""
     preparation_epochs: int = 0
     """For how many epochs ``prepare`` trains (an attribute or a property): part of a dry run's estimate."""
 

@@ -21,7 +21,7 @@ from methods import METHODS, declared
 if TYPE_CHECKING:
     from benchmark.planning.plan import Plan
     from benchmark.planning.suite import Suite
-    from benchmark.tuning.study.study import Study
+    from benchmark.tuning.study import Study
 
 SUITE_FILE = "suite.json"
 

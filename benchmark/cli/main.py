@@ -224,8 +224,8 @@ def tune(suite_name: str | None, out: Path | None, **options: Any) -> int:
 
     from benchmark.cli.listing import Freshness, describe_search, describe_studies
     from benchmark.cli.progress import ProgressDisplay
-    from benchmark.tuning.study.files import write_trials, write_tuned
-    from benchmark.tuning.study.study import Study, search, studies
+    from benchmark.tuning.files import write_trials, write_tuned
+    from benchmark.tuning.study import Study, search, studies
 
     console = Console(stderr=False, soft_wrap=False)
     methods = _load_files("method", options["method_files"])

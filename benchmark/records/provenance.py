@@ -45,7 +45,9 @@ CORE = tuple(
 )
 """Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
 
-ADAPTATION, CONTINUAL, BALANCING = (ROOT / f"benchmark/{name}.py" for name in ("adaptation", "continual", "balancing"))
+ADAPTATION, CONTINUAL, BALANCING = (
+    ROOT / f"benchmark/training/{name}.py" for name in ("peft", "forgetting", "balancing")
+)
 """Code that only some runs' numbers depend on."""
 
 ENCODER = tuple(ROOT / "datasets_registry" / f"{name}.py" for name in ENCODING_MODULES)

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.records.record import write_atomically
 from benchmark.training.trainer import SELECTION_RULE
-from benchmark.tuning.study.study import TRIALS, Study
+from benchmark.tuning.study import TRIALS, Study
 
 TUNED = "tuned.toml"
 HEAD = """\

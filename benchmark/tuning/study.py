@@ -22,7 +22,7 @@ from benchmark.planning.plan import REFERENCE_METHOD, Plan, Run, Skip, make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import Key, Record, run_directory, run_id, write_record
 from benchmark.spec.arms import JOINT, STAGE0
-from benchmark.tuning.study.space import search_space
+from benchmark.tuning.space import search_space
 from methods import METHODS
 
 if TYPE_CHECKING:

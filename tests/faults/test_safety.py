@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark import report
-from benchmark.cli.main import listing
+from benchmark.cli import listing
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.execution.executor import _whole

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from benchmark.cli.listing import Freshness
-from benchmark.cli.main import listing
+from benchmark.cli import listing
 from benchmark.execution.executor import keeps
 from benchmark.records import provenance as environment
 from benchmark.records.record import read_records, run_directory, write_record

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from benchmark.tuning.study.space import search_space
+from benchmark.tuning.space import search_space
 
 from benchmark.core.errors import DataError, UsageError
 from benchmark.planning.plan import make_plan
