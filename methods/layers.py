@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
-from methods.base import Batch
+from methods.batch import Batch
 
 __all__ = [
     "MLP",

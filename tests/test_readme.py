@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.cli.listing import report_options, titles
+from benchmark.cli.listing import titles
 from benchmark.cli.main import cli
+from benchmark.cli.trees import report_options
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

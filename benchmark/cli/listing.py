@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.core.errors import BenchmarkError, UsageError, visible
-from benchmark.records import provenance as environment
-from benchmark.records.record import Record, read_records, write_atomically
 from benchmark.spec.arms import ARMS
 from methods import METHODS, declared
 
 if TYPE_CHECKING:
     from benchmark.planning.plan import Plan
-    from benchmark.planning.suite import Suite
     from benchmark.tuning.study import Study
-
-SUITE_FILE = "suite.json"
 
 
 def titles() -> dict[str, str]:
@@ -109,7 +98,7 @@ def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jo
     """A plan as plain data: one row per run, the data's state, the skips, and totals with rough time and memory."""
     from benchmark.cli.progress import duration
     from benchmark.planning.estimate import estimate
-    from benchmark.training.trainer import Budget
+    from benchmark.spec.budget import Budget
 
     estimates = {run.id: estimate(run, data_dir) for run in plan.runs}
 
@@ -196,144 +185,3 @@ def _changes(study: Study) -> str:
     if study.best is None:
         return study.trials[0].reason or "" if study.trials else ""
     return ", ".join(f"{name}={value}" for name, value in study.best.values.items()) or "the default"
-
-
-@dataclass(frozen=True)
-class _Data:
-    """A dataset as it is now: fingerprint of its arrays (None if they are not encoded) and of the code behind them."""
-
-    fingerprint: str | None
-    code: str
-
-
-class Freshness:
-    """Whether records still say what the present code and data say. Looks at every dataset once."""
-
-    def __init__(self, data_dir: Path | None = None) -> None:
-        self._data_dir = data_dir
-        self._data: dict[str, _Data | None] = {}
-
-    def is_stale(self, record: Record) -> bool:
-        return self.why_stale(record) is not None
-
-    def why_stale(self, record: Record) -> str | None:
-        """What a record's code or data has changed in since, or None. Records without numbers are never stale.
-
-        Nothing is said of a method or dataset that this command does not know, e.g. of a file it was not told of.
-        """
-        if record.status != "ok" or record.provenance is None:
-            return None
-        file = _method_file(record.key.method)
-        if file is not None and environment.code_fingerprint(file, record.key) != record.provenance.code_fingerprint:
-            return "the code has changed since"
-        name = record.key.dataset
-        if name not in self._data:
-            self._data[name] = self._look(name)
-        data = self._data[name]
-        if data is None:
-            return None
-        # Where the arrays are at hand their content decides: other code may well have made the same ones.
-        if data.fingerprint is not None:
-            return None if data.fingerprint == record.provenance.data_fingerprint else "the data has changed since"
-        if record.provenance.data_code in (None, data.code):
-            return None
-        return f"the dataset's code has changed since ('python run_all.py fetch {name}' shows whether its data has)"
-
-    def _look(self, name: str) -> _Data | None:
-        from datasets_registry import encoded, find
-
-        try:
-            dataset = find(name)
-            arrays = encoded(name, data_dir=self._data_dir)
-        except BenchmarkError:
-            return None
-        return _Data(arrays.fingerprint if arrays else None, environment.data_code(dataset))
-
-
-def remember_suite(out: Path, suite: Suite) -> None:
-    """Keep the suite beside its results: its margin belongs to every later rebuild of the tables."""
-    write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
-
-
-def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
-    """What a rebuild of a result tree's tables is given beside its records: stale run ids and the suite's margin."""
-    is_stale = Freshness(data_dir).is_stale
-    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if is_stale(r)]}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
-        options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
-    return options
-
-
-@functools.cache
-def _method_file(name: str) -> str | None:
-    """The file of a method, without importing it where its declaration can be read."""
-    for info in declared():
-        if info.name == name:
-            return info.file
-    try:
-        return METHODS.file(name)
-    except BenchmarkError:
-        return None
-
-
-def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
-    """Counts by status, failures with reasons, stale and damaged records of a result tree."""
-    records, damaged = read_records(out)
-    why_stale = Freshness(data_dir).why_stale
-    return {
-        "total": len(records),
-        "by_status": dict(Counter(record.status for record in records)),
-        "failures": [
-            visible(f"{record.run_id} {_label(record)} {record.status}: {record.reason}")
-            for record in records
-            if record.status != "ok"
-        ],
-        "stale": [f"{r.run_id} {_label(r)}: {why}" for r in records if (why := why_stale(r)) is not None],
-        "damaged": damaged,
-    }
-
-
-def find_record(out: Path, run_id: str) -> Record:
-    """The record whose run id starts with ``run_id``. Raises UsageError when there is none or more than one."""
-    records, _ = read_records(out)
-    found = [record for record in records if record.run_id.startswith(run_id)]
-    if len(found) != 1:
-        ids = ", ".join(record.run_id for record in found[:5])
-        problem = f"fits {len(found)} runs: {ids}" if found else "fits no run"
-        raise UsageError(f"'{run_id}' {problem} under {out}. 'python run_all.py status --json --out {out}' lists them.")
-    return found[0]
-
-
-def describe_record(record: Record) -> str:
-    """A record for reading."""
-    lines = [f"{record.run_id}  {_label(record)}  {record.status}" + (f": {record.reason}" if record.reason else "")]
-    for task, scores in record.scores.items():
-        values = "  ".join(f"{n} {'-' if v is None else f'{v:.5f}'}" for n, v in scores.metrics.items())
-        lines.append(f"  {task:<14} n {scores.n:,}  positives {scores.positives}  {values}")
-    if record.selection:
-        kept = record.selection
-        lines.append(f"  kept epoch {kept.epoch} of {kept.epochs_run} ({kept.rule}: {kept.score})")
-    if record.params:
-        lines.append(
-            f"  parameters {record.params.total:,}, trained {record.params.trainable:,}, "
-            f"reserved rows {record.params.reserved:,}  {record.params.by_role}"
-        )
-    if record.flops:
-        lines.append(f"  FLOPs per row: {record.flops.model_dump(exclude_none=True)}")
-    if record.seconds:
-        lines.append("  seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in record.seconds.model_dump().items()))
-    if record.rows_per_second and record.peak_memory_bytes:
-        lines.append(f"  {record.rows_per_second:,.0f} rows/s, peak memory {record.peak_memory_bytes / 2**20:,.0f} MiB")
-    if record.invariants:
-        lines.append(f"  invariants: {record.invariants}")
-    lines += [f"  warning: {warning}" for warning in record.warnings]
-    if record.provenance:
-        origin = record.provenance
-        lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
-    lines += [f"  | {line}" for line in record.log_tail]
-    return visible("\n".join(lines))
-
-
-def _label(record: Record) -> str:
-    key = record.key
-    return f"{key.dataset}/{key.method}/{key.arm}[{','.join(key.tasks)}]/seed {key.seed}"

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from benchmark.core.errors import visible
-from benchmark.execution.executor import Watcher
+from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Run
 from benchmark.records.record import Record
 

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pdb
 import shutil
-import signal
 import time
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.execution import processes
-from benchmark.execution.locks import HEARTBEAT_SECONDS, Lock
+from benchmark.execution.children import Child, _collect, end_child, lost_from_outside, poll, send, start_child
+from benchmark.execution.locks import Lock
 from benchmark.execution.runner import (
     CHECKPOINT_SECONDS,
     NO_ROOM,
-    OUTPUT_LOST,
     Job,
     OutputLost,
-    log_tail,
     run,
-    run_in_child,
 )
+from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.records.record import DamagedRecord, Key, Record, read_record, run_id, write_record
 
-ASK_SECONDS, INSIST_SECONDS = 5.0, 5.0
-"""How long a run over its limit is asked (SIGINT) and told (SIGTERM) to end before its process group is killed."""
-END_SECONDS = 10.0
-"""How long a supervisor has to kill its run before it is killed itself."""
 LEAST_FREE_BYTES = 64 << 20
 RETRIES = 2
 """How often a run is started again that was lost by no fault of its method."""
-SERVER_LOST = 255
-"""What multiprocessing reports as exit code when the server that forks the runs has died."""
-FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
-"""Signals that come from an operator or a batch system, not from what a program does."""
 
 
 @dataclass
@@ -80,29 +66,6 @@ class Summary:
         if self.interrupted:
             return 130
         return 0 if self.count("ok") == self.planned else 1
-
-
-class Watcher:
-    """What the executor tells while it works; the command line shows it. Every method may be left out."""
-
-    def started(self, run: Run) -> None: ...
-
-    def epoch(self, run: Run, epoch: int, epochs: int) -> None: ...
-
-    def ended(self, run: Run, record: Record, kept: bool) -> None: ...
-
-
-@dataclass
-class _Child:
-    run: Run
-    process: BaseProcess
-    pipe: Connection
-    started: float
-    signals: list[tuple[float, int]]
-    lock: Lock
-    over_limit: bool = False
-    beaten: float = 0.0
-    output_lost: str | None = None
 
 
 def existing_record(run: Run, out: Path, warn: Callable[[str], None], set_aside: bool = True) -> Record | None:
@@ -187,7 +150,7 @@ class _Sweep:
         self.done: dict[str, Record] = {}
         self.waiting: list[Run] = []
         self._plan, self._options, self._watcher, self._warn = plan, options, watcher, warn
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
         self._attempts: Counter[str] = Counter()
         self._versions = {item.id: _version(item, options.out) for item in plan.runs}
         self._tree = _identity(options.out)
@@ -202,7 +165,7 @@ class _Sweep:
                 self._begin(item)
             if not self._children:
                 time.sleep(0.2 if self.waiting else 0.0)
-            for child in _poll(self._children, self._watcher):
+            for child in poll(self._children, self._watcher):
                 self._children.remove(child)
                 self._check_tree()
                 self._end(child)
@@ -210,9 +173,9 @@ class _Sweep:
     def stop(self) -> None:
         """Leave no process and no lock behind."""
         for child in self._children:
-            _send(child.process, processes.END)
+            send(child.process, processes.END)
         for child in self._children:
-            _end(child.process)
+            end_child(child.process)
             child.lock.release()
 
     def _begin(self, item: Run) -> None:
@@ -240,7 +203,7 @@ class _Sweep:
             self._finish(item, record)
             return
         try:
-            child = _start(processes.context(), item, job, self._plan.suite.limits.seconds, lock)
+            child = start_child(processes.context(), item, job, self._plan.suite.limits.seconds, lock)
         except (OSError, EOFError) as error:  # the server is gone; asked again, it starts anew
             lock.release()
             if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -253,11 +216,11 @@ class _Sweep:
         self._children.append(child)
         self._watcher.started(item)
 
-    def _end(self, child: _Child) -> None:
+    def _end(self, child: Child) -> None:
         """Take up what a child left; start it again if it was lost by no fault of its own."""
         item, attempts = child.run, self._attempts[child.run.id]
         child.process.join()
-        outside = _outside(child)
+        outside = lost_from_outside(child)
         with child.lock:
             if outside and attempts <= RETRIES and not (item.directory(self._options.out) / "record.json").exists():
                 self._warn(f"{item.label}: {outside}; starting it again ({attempts} of {RETRIES}).")
@@ -379,113 +342,6 @@ def _job(item: Run, plan: Plan, options: Options, attempts: int) -> Job:
 
 def _weights(parent: Key, out: Path) -> Path:
     return Run(parent).directory(out) / "weights.pt"
-
-
-def _start(context: BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock) -> _Child:
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
-    # A result of an earlier attempt must not be mistaken for this one's; half-written files are nobody's.
-    (job.directory / "record.json").unlink(missing_ok=True)
-    for left in job.directory.glob(".*.*"):
-        left.unlink(missing_ok=True)
-    process.start()
-    sender.close()
-    now = time.monotonic()
-    stages = ((0.0, signal.SIGINT), (ASK_SECONDS, signal.SIGTERM), (ASK_SECONDS + INSIST_SECONDS, signal.SIGKILL))
-    signals = [(now + seconds + delay, number) for delay, number in stages] if seconds else []
-    return _Child(item, process, receiver, now, signals, lock)
-
-
-def _poll(children: list[_Child], watcher: Watcher) -> list[_Child]:
-    """Wait a moment; pass on progress; signal runs over their limit; return the children that have ended."""
-    if not children:
-        return []
-    by_pipe = {child.pipe: child for child in children if not child.pipe.closed}
-    ready = wait([*by_pipe, *(child.process.sentinel for child in children)], timeout=0.5)
-    for pipe in ready:
-        child = by_pipe.get(pipe) if isinstance(pipe, Connection) else None
-        if child is not None:
-            try:
-                told = child.pipe.recv()
-                if isinstance(told, str):
-                    child.output_lost = told
-                else:
-                    watcher.epoch(child.run, *told)
-            except (EOFError, OSError):
-                child.pipe.close()
-    now = time.monotonic()
-    for child in children:
-        if now - child.beaten >= HEARTBEAT_SECONDS:
-            child.lock.beat()
-            child.beaten = now
-        while child.signals and child.signals[0][0] <= now:
-            child.over_limit = True
-            number = child.signals.pop(0)[1]
-            if number == signal.SIGKILL:
-                _end(child.process)
-            else:
-                _send(child.process, number)
-    return [child for child in children if not child.process.is_alive()]
-
-
-def _send(process: BaseProcess, number: int) -> None:
-    assert process.pid is not None  # it has been started; signalling 0 would reach ourselves
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process.pid, number)
-
-
-def _end(process: BaseProcess) -> None:
-    """End a run and everything that it has started: its supervisor does that, unless it cannot any more."""
-    if process.exitcode is None:
-        _send(process, processes.END)
-        process.join(END_SECONDS)
-    if process.exitcode is None:
-        _send(process, signal.SIGKILL)
-        process.join()
-
-
-def _outside(child: _Child) -> str | None:
-    """What has ended a run if it was neither its method nor this program."""
-    code = child.process.exitcode or 0
-    if child.over_limit:
-        return None
-    if code == SERVER_LOST:
-        return "its process was lost together with the server that had started it"
-    return f"its process was ended from outside ({signal.Signals(-code).name})" if -code in FROM_OUTSIDE else None
-
-
-def _collect(child: _Child, out: Path, attempts: int) -> Record:
-    """The record that a child left, or one that says how it went without one. Raises OutputLost."""
-    directory = child.run.directory(out)
-    seconds = time.monotonic() - child.started
-    with contextlib.suppress(DamagedRecord, OSError):
-        return read_record(directory / "record.json")
-    code = child.process.exitcode or 0
-    if code == OUTPUT_LOST and not child.over_limit:
-        while child.output_lost is None and not child.pipe.closed and child.pipe.poll():
-            told = child.pipe.recv()
-            child.output_lost = told if isinstance(told, str) else None
-        raise OutputLost(child.output_lost or f"Cannot write to {directory}.")
-    if child.over_limit:
-        status, reason = "timeout", f"stopped after {seconds:.0f} s by the suite's limit"
-    elif code == -signal.SIGKILL:
-        status, reason = "oom", "killed by the system (SIGKILL), most likely out of memory"
-    elif outside := _outside(child):
-        status, reason = "failed", f"{outside}, {attempts} times"
-    elif code < 0:
-        status, reason = "failed", f"process died of {signal.Signals(-code).name}"
-    else:
-        status, reason = "failed", f"process ended with exit code {code} without a record"
-    record = Record(
-        run_id=child.run.id,
-        key=child.run.key,
-        status=status,
-        reason=reason,
-        log_tail=log_tail(directory),
-        parent=run_id(child.run.parent) if child.run.parent else None,
-    )
-    write_record(directory, record)
-    return record
 
 
 def _skipped(item: Run, out: Path, parent: Record) -> Record:

@@ -21,23 +21,16 @@ import numpy as np
 import torch
 
 from benchmark.core.errors import BenchmarkError, visible
+from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
 from benchmark.execution import processes
 from benchmark.records import provenance as environment
-from benchmark.records.record import (
-    Epoch,
-    Key,
-    Provenance,
-    Record,
-    run_directory,
-    run_id,
-    write_atomically,
-    write_record,
-)
+from benchmark.records.record import Epoch, Key, Provenance, Record, run_directory, run_id, write_record
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
 from benchmark.training import meters
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
-from benchmark.training.trainer import Budget, TrainingDiverged
+from benchmark.training.trainer import TrainingDiverged
 from datasets_registry import load_file, prepare
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.execution.executor import Options, Watcher, execute_plan
+from benchmark.execution.executor import Options, execute_plan
+from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.planning.suite import Suite
 from benchmark.records.record import Key, Record

@@ -18,11 +18,13 @@ from benchmark.core.errors import UsageError
 from benchmark.core.registry import where
 from benchmark.core.seeding import stream_seed, torch_stream
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
+from benchmark.training.models import initialise, take_in
 from benchmark.training.preparation import Preparation
-from benchmark.training.protocol import initialise, take_in
-from benchmark.training.trainer import Budget, train
+from benchmark.training.trainer import train
 from datasets_registry.schema import CategoricalFeature, Schema, Task
-from methods.base import Batch, MultiTaskModel
+from methods.base import MultiTaskModel
+from methods.batch import Batch
 
 __all__ = ["Check", "Failed", "SyntheticRows", "check"]
 

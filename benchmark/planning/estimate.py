@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from benchmark.core.errors import DataUnavailable
 from benchmark.planning.plan import Run
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
 from benchmark.spec.options import split_config
-from benchmark.training.trainer import Budget
 from datasets_registry import prepare
 from methods import METHODS
 

@@ -11,7 +11,7 @@ from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.suite import Suite, resolve_config
 from benchmark.records.record import Key, run_directory, run_id
 from benchmark.spec.arms import ARMS, JOINT, SCRATCH, STAGE0
-from benchmark.training.trainer import SELECTION_RULE
+from benchmark.spec.budget import SELECTION_RULE
 from methods import METHODS
 
 if TYPE_CHECKING:

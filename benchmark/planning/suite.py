@@ -9,46 +9,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import BUDGET_KEYS, BudgetTable, StrictTable
 from benchmark.spec.options import OPTION_NAMES, training_options
 
 SUITES = Path(__file__).parents[1] / "suites"
-BUDGET_KEYS = ("batch_size", "learning_rate", "epochs", "patience", "new_task_epochs", "new_task_patience")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Table = TypeVar("Table", bound=StrictTable)
 
 
-Table = TypeVar("Table", bound=_Table)
-
-
-class BudgetTable(_Table):
-    """What every run may spend; the part of a run's key that all runs which are compared share.
-
-    ``new_task_epochs`` and ``new_task_patience`` hold for arms that train the new task alone on a stage-0 model;
-    None: as for the others.
-    """
-
-    batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(30, ge=1)
-    patience: int = Field(5, ge=1)
-    new_task_epochs: int | None = Field(None, ge=1)
-    new_task_patience: int | None = Field(None, ge=1)
-
-
-class Limits(_Table):
+class Limits(StrictTable):
     """What a run may take before it is stopped. None: no limit."""
 
     seconds: float | None = Field(None, gt=0)
     memory_gib: float | None = Field(None, gt=0)
 
 
-class Suite(_Table):
+class Suite(StrictTable):
     """One suite.
 
     ``methods`` may be ["all"]: every registered method.
@@ -92,7 +73,7 @@ class Suite(_Table):
         return next((table[method] for table in tables if method in table), {})
 
 
-class _ConfigFile(_Table):
+class _ConfigFile(StrictTable):
     """The content of a ``config_file``."""
 
     dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)

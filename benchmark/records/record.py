@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +21,7 @@ from pydantic import (
 )
 
 from benchmark.core.errors import BenchmarkError
+from benchmark.core.files import write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -261,23 +260,6 @@ def _checksum(content: dict[str, Any]) -> str:
     """Of a record as plain data: layout and the order of keys do not count."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside, flush to disk, rename: readers see the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _migrate(content: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from benchmark.records.record import read_records, write_atomically
+from benchmark.core.files import write_atomically
+from benchmark.records.record import read_records
 from benchmark.report import appendix, arrays, claims, cost, figures, overall, published, tables, writers
 from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.drawing import draw

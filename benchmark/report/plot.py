@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import visible
-from benchmark.records.record import write_atomically
+from benchmark.core.files import write_atomically
 from benchmark.report import style
 from benchmark.report.measures import arm_title
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmark.core.seeding import torch_stream
 from benchmark.training.rows import DataRows
-from methods.base import Batch, MultiTaskModel, Progress, row_losses
+from methods.base import MultiTaskModel
+from methods.batch import Batch, Progress, row_losses
 
 Loss = Callable[[Batch, Mapping[str, Tensor], Progress], dict[str, Tensor]]
 FISHER_ROWS = 1024

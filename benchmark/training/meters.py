@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from benchmark.records.record import Parameters
+from benchmark.records.record import Flops, Key, Parameters, Seconds
+from benchmark.spec.arms import Arm
+from benchmark.training.forgetting import Loss
+from benchmark.training.rows import DataRows, FrozenRows
+from benchmark.training.trainer import total
 from methods.base import MultiTaskModel
+from methods.batch import Batch, Progress
 
 
 def count_parameters(
@@ -82,3 +90,89 @@ def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
         digest.update(name.encode())
         digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+FLOP_ROWS = 64
+
+
+def paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn.Parameter]) -> int | None:
+    """Trained parameters for the new task as the MPT-Rec paper counted them (see MethodInfo.paper_counts)."""
+    if arm.name != "frozen":
+        return None
+    if model.info.paper_counts == "old_task_parameters":
+        roles = model.parameter_roles()
+        return sum(parameter.numel() for name in key.old_tasks for parameter in roles.get(f"task:{name}", []))
+    return count_parameters(model, trained).trainable
+
+
+def flops(model: MultiTaskModel, loss: Loss, rows: DataRows, cached: FrozenRows | None, arm: Arm) -> Flops | None:
+    """Operations per row of a forward pass and of a training step, with and without the frozen part."""
+    count = min(FLOP_ROWS, len(rows))
+    batch = rows.gather(slice(0, count))
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    progress = Progress(1, 0, 1, 1)
+
+    def step(outputs: Mapping[str, Tensor], of: Batch) -> None:
+        total(loss(of, outputs, progress)).backward()
+        model.zero_grad(set_to_none=True)
+
+    def whole_step() -> None:
+        if (own := getattr(model, "training_step", None)) is None:
+            step(model(batch), batch)
+        else:
+            own(batch, progress, _NoOptimizer(model))
+
+    def forward_only() -> None:
+        with torch.no_grad():
+            model(batch)
+
+    forward = flops_per_row(forward_only, count)
+    model.train(not arm.frozen)
+    training = flops_per_row(whole_step, count)
+    forward_new = training_new = None
+    if cached is not None:
+        part = cached.gather(slice(0, count))
+        forward_new = flops_per_row(lambda: model.forward_new(part.features), count)
+        training_new = flops_per_row(lambda: step(model.forward_new(part.features), part), count)
+    model.eval()
+    for buffer, kept in buffers:  # a pass in training mode moves running statistics
+        buffer.copy_(kept)
+    if forward is None or training is None:
+        return None
+    return Flops(forward=forward, training_step=training, forward_new=forward_new, training_step_new=training_new)
+
+
+class _NoOptimizer:
+    """Stands in for an optimizer where a training step is to be counted and must change nothing."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self._model.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        self.zero_grad()
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self, **start: float) -> None:
+        self._phases = dict.fromkeys(("load", "build", "cache", "train", "validate", "predict"), 0.0) | start
+
+    def __call__(self, phase: str) -> Any:
+        @contextmanager
+        def measure() -> Iterator[None]:
+            started = time.perf_counter()
+            yield
+            self._phases[phase] += time.perf_counter() - started
+
+        return measure()
+
+    def add(self, **seconds: float) -> None:
+        for phase, value in seconds.items():
+            self._phases[phase] += value
+
+    def seconds(self, to_best_epoch: float) -> Seconds:
+        return Seconds(**self._phases, total=sum(self._phases.values()), to_best_epoch=to_best_epoch)

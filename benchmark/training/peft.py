@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from benchmark.core.errors import UsageError
 from datasets_registry.schema import Task
-from methods.base import Batch, MultiTaskModel, Progress
+from methods.base import MultiTaskModel
+from methods.batch import Batch, Progress
 from methods.layers import Tower
 
 

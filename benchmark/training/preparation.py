@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.seeding import torch_stream
+from benchmark.spec.budget import Budget
 from benchmark.training.rows import RowSource, shuffled
-from benchmark.training.trainer import Budget, make_optimizer
-from methods.base import Batch, MultiTaskModel
+from benchmark.training.trainer import make_optimizer
+from methods.base import MultiTaskModel
+from methods.batch import Batch
 
 Score = Callable[[Callable[[Batch], Mapping[str, Tensor]], str], float | None]
 

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.base import Batch
+from methods.base import MultiTaskModel
+from methods.batch import Batch
 
 if TYPE_CHECKING:
     from datasets_registry.encoding.store import Split
@@ -179,3 +180,36 @@ def _blocks(rows: int, size: int) -> Iterator[slice]:
 def _block_rows(size: int) -> int:
     """Rows gathered at once: whole batches, about BLOCK_ROWS."""
     return size * max(1, BLOCK_ROWS // size)
+
+
+PREDICT_ROWS = 4096
+
+
+FEATURE_CACHE_BYTES = 8 << 30
+"""Outputs of a frozen backbone are cached while they fit in this; otherwise every step computes them anew."""
+
+
+def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_CACHE_BYTES) -> FrozenRows | None:
+    """Outputs of the frozen backbone for all rows; None if the method does not separate them or they do not fit."""
+    packed: Tensor | None = None
+    shapes: dict[str, torch.Size] = {}
+    start = 0
+    with torch.inference_mode():
+        for batch in rows.batches(PREDICT_ROWS):
+            features = model.frozen_features(batch)
+            if features is None:
+                return None
+            block = torch.cat([part.reshape(len(batch), -1) for part in features.values()], dim=1)
+            if packed is None:
+                shapes = {name: part.shape[1:] for name, part in features.items()}
+                if block.shape[1] * 4 * len(rows) > limit:
+                    return None
+                packed = torch.empty((len(rows), block.shape[1]), device=block.device)
+            packed[start : start + len(block)] = block
+            start += len(block)
+    # A tensor made in inference mode cannot enter autograd; its copy-free twin outside can.
+    return None if packed is None else FrozenRows(rows, _outside_inference(packed), shapes)
+
+
+def _outside_inference(tensor: Tensor) -> Tensor:
+    return torch.from_numpy(tensor.numpy()) if tensor.device.type == "cpu" else tensor.clone()

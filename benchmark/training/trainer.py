@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from benchmark.core.seeding import stream_seed, torch_stream
 from benchmark.records.record import Epoch, Selection
+from benchmark.spec.budget import SELECTION_RULE, Budget
 from benchmark.training.balancing import Balancer
 from benchmark.training.rows import RowSource, shuffled
-from methods.base import Batch, MultiTaskModel, Progress
+from methods.base import MultiTaskModel
+from methods.batch import Batch, Progress
 
-SELECTION_RULE = "best mean validation AUC"
 LOSS_WINDOW = 256
 """Steps between two looks at the loss: on a GPU every look waits for the device."""
 
@@ -26,25 +27,6 @@ Validation = dict[str, dict[str, float | None]]
 
 class TrainingDiverged(Exception):
     """A loss term stopped being finite; the message names epoch, step and term."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a run may spend. Equal for every method of a suite on a dataset, except where a suite says otherwise."""
-
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    epochs: int = 30
-    patience: int = 5
-
-    @classmethod
-    def of(cls, table: Mapping[str, Any], new_task_alone: bool, learning_rate: float | None = None) -> Budget:
-        """The budget of a run from its key's table; ``learning_rate`` replaces the table's if given."""
-        epochs, patience = table["epochs"], table["patience"]
-        if new_task_alone:
-            epochs = table.get("new_task_epochs") or epochs
-            patience = table.get("new_task_patience") or patience
-        return cls(table["batch_size"], learning_rate or table["learning_rate"], epochs, patience)
 
 
 @dataclass

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmark.records.record import write_atomically
-from benchmark.training.trainer import SELECTION_RULE
+from benchmark.core.files import write_atomically
+from benchmark.spec.budget import SELECTION_RULE
 from benchmark.tuning.study import TRIALS, Study
 
 TUNED = "tuned.toml"

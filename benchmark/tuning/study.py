@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UsageError
 from benchmark.core.seeding import stream_seed
-from benchmark.execution.executor import Options, Watcher, execute_plan
+from benchmark.execution.executor import Options, execute_plan
+from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import REFERENCE_METHOD, Plan, Run, Skip, make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import Key, Record, run_directory, run_id, write_record

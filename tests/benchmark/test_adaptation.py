@@ -5,9 +5,10 @@ import torch
 
 from benchmark.core.errors import UsageError
 from benchmark.spec.arms import ARMS
+from benchmark.training.models import build_model, take_in
 from benchmark.training.peft import Bottleneck, LowRank
-from benchmark.training.protocol import build_model, take_in
-from methods.base import Batch, Task
+from methods.base import Task
+from methods.batch import Batch
 from tests.methods.toys import SCHEMA, ToyRows
 
 TASKS = [Task("a"), Task("b")]

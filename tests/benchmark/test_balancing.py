@@ -7,8 +7,10 @@ from benchmark.core.errors import UsageError
 from benchmark.spec.options import BALANCERS, TrainingOptions, split_config
 from benchmark.training.balancing import GradNorm, balancer
 from benchmark.training.meters import weights_fingerprint
-from benchmark.training.protocol import build_model, execute
-from methods.base import Progress, Task
+from benchmark.training.models import build_model
+from benchmark.training.protocol import execute
+from methods.base import Task
+from methods.batch import Progress
 from tests.benchmark.fakes import FakeData
 from tests.benchmark.test_protocol import CPU, _through_disk, auc, key
 from tests.methods.toys import SCHEMA, ToyRows

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from benchmark.records.record import Key
 from benchmark.spec.arms import ARMS
 from benchmark.training.forgetting import Setting, distillation, elastic, fisher_information, replay
-from benchmark.training.protocol import build_model, execute, take_in
+from benchmark.training.models import build_model, take_in
+from benchmark.training.protocol import execute
 from benchmark.training.rows import DataRows
-from methods.base import Batch, Progress
+from methods.batch import Batch, Progress
 from tests.benchmark.fakes import FakeData
 
 CPU = torch.device("cpu")

@@ -7,7 +7,8 @@ import torch
 from benchmark.records.record import Key
 from benchmark.spec.arms import ARMS
 from benchmark.training.meters import weights_fingerprint
-from benchmark.training.protocol import execute, initialise
+from benchmark.training.models import initialise
+from benchmark.training.protocol import execute
 from benchmark.training.trainer import TrainingDiverged
 from methods import METHODS
 from tests.benchmark.fakes import FakeData

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from benchmark.core.files import write_atomically
 from benchmark.records.record import (
     DamagedRecord,
     Key,
@@ -13,7 +14,6 @@ from benchmark.records.record import (
     read_records,
     run_directory,
     run_id,
-    write_atomically,
     write_record,
 )
 

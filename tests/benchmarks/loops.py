@@ -6,7 +6,7 @@ Both train the very same model objects; they differ from the trainer in how rows
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from methods.base import Batch, Progress
+from methods.batch import Batch, Progress
 
 
 def hand_loop(model, categorical, numeric, labels, batch_size, learning_rate=1e-3, forward=None):

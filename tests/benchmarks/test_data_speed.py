@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from benchmark.execution.runner import set_up_torch
-from benchmark.training.protocol import build_model
+from benchmark.spec.budget import Budget
+from benchmark.training.models import build_model
 from benchmark.training.rows import DataRows
-from benchmark.training.trainer import Budget, train
+from benchmark.training.trainer import train
 from datasets_registry import prepare
 from datasets_registry.synthetic import synthetic
 from methods import METHODS

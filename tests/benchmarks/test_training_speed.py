@@ -12,10 +12,11 @@ import torch
 
 from benchmark.execution.runner import set_up_torch
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
 from benchmark.training import metrics
-from benchmark.training.protocol import build_model, cache_features
-from benchmark.training.rows import DataRows
-from benchmark.training.trainer import Budget, train
+from benchmark.training.models import build_model
+from benchmark.training.rows import DataRows, cache_features
+from benchmark.training.trainer import train
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods import METHODS
 from tests.benchmarks import peers
@@ -162,7 +163,8 @@ def test_auc_of_a_million_rows(side_by_side):
 
 def test_two_runs_at_once(benchmark, say, tmp_path):
     """Throughput of ``--jobs 2`` against one run after the other, by the wall-clock between first and last epoch."""
-    from benchmark.execution.executor import Options, Watcher, execute_plan
+    from benchmark.execution.executor import Options, execute_plan
+    from benchmark.execution.watcher import Watcher
     from benchmark.planning.plan import make_plan
     from benchmark.planning.suite import Suite
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import report
-from benchmark.cli.listing import status_of
+from benchmark.cli.trees import status_of
 from benchmark.records.record import read_records
 from tests.faults.trees import SWEEP, Counts, differences, mpt
 

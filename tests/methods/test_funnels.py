@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datasets_registry.schema import Task
-from methods.base import Progress
+from methods.batch import Progress
 from methods.layers import predecessors
 
 from .toys import ToyRows, build, grow, random_weights, tasks

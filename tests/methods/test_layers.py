@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmark.core.errors import UsageError
 from datasets_registry.schema import CategoricalFeature, Schema, Task
-from methods.base import Batch, mean_loss, row_losses
+from methods.batch import Batch, mean_loss, row_losses
 from methods.layers import MLP, FeatureEmbedding, Gate, Tower, decayed_parameters, default_roles, mix, reverse_gradient
 
 from .toys import SCHEMA, ToyRows, build, tasks

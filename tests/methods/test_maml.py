@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
 from benchmark.spec.arms import ARMS
-from benchmark.training.protocol import build_model, execute
-from methods.base import Progress, Task
+from benchmark.training.models import build_model
+from benchmark.training.protocol import execute
+from methods.base import Task
+from methods.batch import Progress
 from tests.benchmark.fakes import FakeData
 from tests.benchmark.test_protocol import CPU, auc, key
 from tests.methods.test_counts import SETTINGS, SINGLE, count, model

@@ -9,13 +9,15 @@ from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
 from benchmark.training.meters import weights_fingerprint
+from benchmark.training.models import build_model
 from benchmark.training.preparation import Preparation
-from benchmark.training.protocol import build_model, execute
+from benchmark.training.protocol import execute
 from benchmark.training.rows import DataRows
-from benchmark.training.trainer import Budget
 from methods import METHODS
-from methods.base import Progress, Task
+from methods.base import Task
+from methods.batch import Progress
 from methods.masks import Level, pruned
 from tests.benchmark.fakes import FakeData
 from tests.benchmark.test_protocol import CPU, _through_disk, key

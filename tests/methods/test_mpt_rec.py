@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
 from datasets_registry.schema import Task
-from methods.base import Progress
+from methods.batch import Progress
 
 from .toys import ToyRows, build, fit, grow, random_weights, tasks
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from benchmark.core.seeding import stream_seed
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods import METHODS
-from methods.base import Batch, MultiTaskModel, Progress
+from methods.base import MultiTaskModel
+from methods.batch import Batch, Progress
 
 SCHEMA = Schema(
     (CategoricalFeature("user", 20, reserved=1), CategoricalFeature("item", 30), CategoricalFeature("tags", 9, 1, 3)),

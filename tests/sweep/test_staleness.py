@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from benchmark.cli.listing import Freshness
 from benchmark.cli import listing
 from benchmark.execution.executor import keeps
 from benchmark.records import provenance as environment
+from benchmark.records.freshness import Freshness
 from benchmark.records.record import read_records, run_directory, write_record
 from datasets_registry import find, prepare
 from tests.sweep.trees import HERE

@@ -11,12 +11,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from benchmark.tuning.space import search_space
 
 from benchmark.core.errors import DataError, UsageError
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import read_records
+from benchmark.tuning.space import search_space
 from datasets_registry import load_file, prepare
 from methods import METHODS
 from methods.base import Among, Between

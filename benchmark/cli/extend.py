@@ -1,0 +1,66 @@
+"""Commands for people who add a method or a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmark.cli.options import data_option
+
+
+@click.command("new-method")
+@click.argument("name")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")
+def new_method(name: str, directory: Path) -> None:
+    """Write a runnable method file and its test, to be changed into yours."""
+    from benchmark.kit.new_method import new_method as write
+
+    file, test = write(name, directory)
+    click.echo(f"{file}\n{test}")
+    click.echo(f"Try it: python run_all.py --suite smoke --method-file {file} --methods {name}")
+
+
+@click.command("check-method")
+@click.argument("target")
+def check_method(target: str) -> int:
+    """Run the conformance kit on a method: a name, or a file of yours."""
+    from benchmark.kit.check_method import check
+    from methods import METHODS
+
+    names = METHODS.load_file(target) if target.endswith(".py") else [target]
+    failed = 0
+    for name in names:
+        click.echo(name)
+        for result in check(METHODS.get(name)):
+            mark = {True: "pass", False: "FAIL", None: "n/a "}[result.passed]
+            click.echo(f"  {mark}  {result.name}{': ' + result.reason if result.reason else ''}")
+            if result.passed is False:
+                click.echo(f"        hint: {result.hint}")
+                failed += 1
+    return 1 if failed else 0
+
+
+@click.command("new-dataset")
+@click.argument("name")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")
+def new_dataset(name: str, directory: Path) -> None:
+    """Write a dataset file and its manifest, ready to be filled in."""
+    from benchmark.kit.check_dataset import new_dataset as write
+
+    for path in write(name, directory):
+        click.echo(path)
+
+
+@click.command("check-dataset")
+@click.argument("target")
+@data_option
+def check_dataset(target: str, data_dir: Path | None) -> int:
+    """Run the conformance kit on a dataset: a name, or a .py or .toml file of yours."""
+    from benchmark.kit.check_dataset import check_dataset as check
+
+    findings = check(target, data_dir=data_dir)
+    for found in findings:
+        mark = "pass" if found.ok else "warn" if found.warning else "FAIL"
+        click.echo(f"{mark}  {found.check}{': ' + found.message if found.message else ''}")
+    return 1 if any(not found.ok and not found.warning for found in findings) else 0

@@ -1,0 +1,123 @@
+"""Commands that read a result tree: status, show, tables, verify."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.cli.options import checked_device, common, data_option, load_plugins, plugin_files, result_tree
+
+
+@click.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@data_option
+@plugin_files
+def status(suite_name: str | None, out: Path | None, as_json: bool, data_dir: Path | None, **files: Any) -> None:
+    """What a result tree holds: runs by status, failures with their reasons, stale records."""
+    from benchmark.cli.trees import status_of
+
+    tree = result_tree(suite_name, out)
+    load_plugins("method", files["method_files"])
+    load_plugins("dataset", files["dataset_files"])
+    report = status_of(tree, data_dir)
+    if as_json:
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        return
+    click.echo(f"{tree}: {report['total']} runs")
+    for name, count in report["by_status"].items():
+        click.echo(f"  {name:<12}{count:>6}")
+    for title, lines in (("Not ok", report["failures"]), ("Stale", report["stale"]), ("Damaged", report["damaged"])):
+        if lines:
+            click.echo(f"{title}:")
+            for line in lines:
+                click.echo(f"  {line}")
+    if report["stale"]:
+        click.echo("Their code or data has changed since; --mode rerun-stale runs them again.")
+
+
+@click.command()
+@click.argument("run_id")
+@common
+@click.option("--json", "as_json", is_flag=True, help="The record as it is.")
+def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -> None:
+    """One run's record, readable. RUN_ID may be its first digits."""
+    from benchmark.cli.trees import describe_record, find_record
+
+    record = find_record(result_tree(suite_name, out), run_id)
+    click.echo(record.model_dump_json(indent=1) if as_json else describe_record(record))
+
+
+@click.command()
+@common
+@click.option("--check", is_flag=True, help="Fail if the tables on disk differ from what the records say.")
+@click.option(
+    "--compare-to",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Another result tree whose records join yours; the tables go to <out>/comparison.",
+)
+@data_option
+@plugin_files
+def tables(
+    suite_name: str | None, out: Path | None, check: bool, compare_to: Path | None, data_dir: Path | None, **files: Any
+) -> int:
+    """Rebuild all tables and figures from the records alone."""
+    from benchmark import report
+    from benchmark.cli.listing import titles
+    from benchmark.cli.trees import report_options
+
+    tree = result_tree(suite_name, out)
+    load_plugins("method", files["method_files"])
+    load_plugins("dataset", files["dataset_files"])
+    options = report_options(tree, data_dir)
+    if compare_to is not None:
+        compared = report.compare(tree, compare_to, titles(), **options)
+        for problem in compared.problems:
+            click.echo(f"Warning: {problem}", err=True)
+        for path in compared.write(tree / "comparison"):
+            click.echo(path)
+        return 0
+    if check:
+        different = report.check(tree, titles(), **options)
+        for line in different:
+            click.echo(line, err=True)
+        if different:
+            click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
+        return 1 if different else 0
+    for path in report.build(tree, titles(), **options):
+        click.echo(path)
+    return 0
+
+
+@click.command()
+@click.argument("run_id")
+@common
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@data_option
+@plugin_files
+def verify(
+    run_id: str, suite_name: str | None, out: Path | None, device: str, data_dir: Path | None, **files: Any
+) -> int:
+    """Run a recorded run again and compare: equal, within tolerance or different."""
+    from benchmark.cli.trees import find_record
+    from benchmark.execution.executor import Options
+    from benchmark.execution.verify import verify as run_again
+
+    record = find_record(result_tree(suite_name, out), run_id)
+    load_plugins("method", files["method_files"])
+    load_plugins("dataset", files["dataset_files"])
+    options = Options(
+        out=Path(),
+        device=checked_device(device),
+        data_dir=data_dir,
+        method_files=tuple(Path(file).resolve() for file in files["method_files"]),
+        dataset_files=tuple(Path(file).resolve() for file in files["dataset_files"]),
+    )
+    verdict = run_again(record, options)
+    click.echo(f"{record.run_id}: {verdict.state}")
+    for line in verdict.lines:
+        click.echo(f"  {line}")
+    return 1 if verdict.state == "different" else 0

@@ -1,0 +1,97 @@
+"""What the command line tells about a result tree: its suite, its progress, one record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import UsageError, visible
+from benchmark.core.files import write_atomically
+from benchmark.records.freshness import Freshness
+from benchmark.records.record import Record, read_records
+
+if TYPE_CHECKING:
+    from benchmark.planning.suite import Suite
+
+
+SUITE_FILE = "suite.json"
+
+
+def remember_suite(out: Path, suite: Suite) -> None:
+    """Keep the suite beside its results: its margin belongs to every later rebuild of the tables."""
+    write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
+
+
+def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
+    """What a rebuild of a result tree's tables is given beside its records: stale run ids and the suite's margin."""
+    is_stale = Freshness(data_dir).is_stale
+    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if is_stale(r)]}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
+        options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
+    return options
+
+
+def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
+    """Counts by status, failures with reasons, stale and damaged records of a result tree."""
+    records, damaged = read_records(out)
+    why_stale = Freshness(data_dir).why_stale
+    return {
+        "total": len(records),
+        "by_status": dict(Counter(record.status for record in records)),
+        "failures": [
+            visible(f"{record.run_id} {label(record)} {record.status}: {record.reason}")
+            for record in records
+            if record.status != "ok"
+        ],
+        "stale": [f"{r.run_id} {label(r)}: {why}" for r in records if (why := why_stale(r)) is not None],
+        "damaged": damaged,
+    }
+
+
+def find_record(out: Path, run_id: str) -> Record:
+    """The record whose run id starts with ``run_id``. Raises UsageError when there is none or more than one."""
+    records, _ = read_records(out)
+    found = [record for record in records if record.run_id.startswith(run_id)]
+    if len(found) != 1:
+        ids = ", ".join(record.run_id for record in found[:5])
+        problem = f"fits {len(found)} runs: {ids}" if found else "fits no run"
+        raise UsageError(f"'{run_id}' {problem} under {out}. 'python run_all.py status --json --out {out}' lists them.")
+    return found[0]
+
+
+def describe_record(record: Record) -> str:
+    """A record for reading."""
+    lines = [f"{record.run_id}  {label(record)}  {record.status}" + (f": {record.reason}" if record.reason else "")]
+    for task, scores in record.scores.items():
+        values = "  ".join(f"{n} {'-' if v is None else f'{v:.5f}'}" for n, v in scores.metrics.items())
+        lines.append(f"  {task:<14} n {scores.n:,}  positives {scores.positives}  {values}")
+    if record.selection:
+        kept = record.selection
+        lines.append(f"  kept epoch {kept.epoch} of {kept.epochs_run} ({kept.rule}: {kept.score})")
+    if record.params:
+        lines.append(
+            f"  parameters {record.params.total:,}, trained {record.params.trainable:,}, "
+            f"reserved rows {record.params.reserved:,}  {record.params.by_role}"
+        )
+    if record.flops:
+        lines.append(f"  FLOPs per row: {record.flops.model_dump(exclude_none=True)}")
+    if record.seconds:
+        lines.append("  seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in record.seconds.model_dump().items()))
+    if record.rows_per_second and record.peak_memory_bytes:
+        lines.append(f"  {record.rows_per_second:,.0f} rows/s, peak memory {record.peak_memory_bytes / 2**20:,.0f} MiB")
+    if record.invariants:
+        lines.append(f"  invariants: {record.invariants}")
+    lines += [f"  warning: {warning}" for warning in record.warnings]
+    if record.provenance:
+        origin = record.provenance
+        lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
+    lines += [f"  | {line}" for line in record.log_tail]
+    return visible("\n".join(lines))
+
+
+def label(record: Record) -> str:
+    key = record.key
+    return f"{key.dataset}/{key.method}/{key.arm}[{','.join(key.tasks)}]/seed {key.seed}"

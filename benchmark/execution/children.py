@@ -1,0 +1,155 @@
+"""One run in a process of its own: start it, hear from it, end it when its time is up, take up what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from benchmark.execution import processes
+from benchmark.execution.locks import HEARTBEAT_SECONDS, Lock
+from benchmark.execution.runner import OUTPUT_LOST, Job, OutputLost, log_tail, run_in_child
+from benchmark.execution.watcher import Watcher
+from benchmark.planning.plan import Run
+from benchmark.records.record import DamagedRecord, Record, read_record, run_id, write_record
+
+ASK_SECONDS, INSIST_SECONDS = 5.0, 5.0
+"""How long a run over its limit is asked (SIGINT) and told (SIGTERM) to end before its process group is killed."""
+
+
+END_SECONDS = 10.0
+"""How long a supervisor has to kill its run before it is killed itself."""
+
+
+SERVER_LOST = 255
+"""What multiprocessing reports as exit code when the server that forks the runs has died."""
+
+
+FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+"""Signals that come from an operator or a batch system, not from what a program does."""
+
+
+@dataclass
+class Child:
+    run: Run
+    process: BaseProcess
+    pipe: Connection
+    started: float
+    signals: list[tuple[float, int]]
+    lock: Lock
+    over_limit: bool = False
+    beaten: float = 0.0
+    output_lost: str | None = None
+
+
+def start_child(context: BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock) -> Child:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
+    # A result of an earlier attempt must not be mistaken for this one's; half-written files are nobody's.
+    (job.directory / "record.json").unlink(missing_ok=True)
+    for left in job.directory.glob(".*.*"):
+        left.unlink(missing_ok=True)
+    process.start()
+    sender.close()
+    now = time.monotonic()
+    stages = ((0.0, signal.SIGINT), (ASK_SECONDS, signal.SIGTERM), (ASK_SECONDS + INSIST_SECONDS, signal.SIGKILL))
+    signals = [(now + seconds + delay, number) for delay, number in stages] if seconds else []
+    return Child(item, process, receiver, now, signals, lock)
+
+
+def poll(children: list[Child], watcher: Watcher) -> list[Child]:
+    """Wait a moment; pass on progress; signal runs over their limit; return the children that have ended."""
+    if not children:
+        return []
+    by_pipe = {child.pipe: child for child in children if not child.pipe.closed}
+    ready = wait([*by_pipe, *(child.process.sentinel for child in children)], timeout=0.5)
+    for pipe in ready:
+        child = by_pipe.get(pipe) if isinstance(pipe, Connection) else None
+        if child is not None:
+            try:
+                told = child.pipe.recv()
+                if isinstance(told, str):
+                    child.output_lost = told
+                else:
+                    watcher.epoch(child.run, *told)
+            except (EOFError, OSError):
+                child.pipe.close()
+    now = time.monotonic()
+    for child in children:
+        if now - child.beaten >= HEARTBEAT_SECONDS:
+            child.lock.beat()
+            child.beaten = now
+        while child.signals and child.signals[0][0] <= now:
+            child.over_limit = True
+            number = child.signals.pop(0)[1]
+            if number == signal.SIGKILL:
+                end_child(child.process)
+            else:
+                send(child.process, number)
+    return [child for child in children if not child.process.is_alive()]
+
+
+def send(process: BaseProcess, number: int) -> None:
+    assert process.pid is not None  # it has been started; signalling 0 would reach ourselves
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process.pid, number)
+
+
+def end_child(process: BaseProcess) -> None:
+    """End a run and everything that it has started: its supervisor does that, unless it cannot any more."""
+    if process.exitcode is None:
+        send(process, processes.END)
+        process.join(END_SECONDS)
+    if process.exitcode is None:
+        send(process, signal.SIGKILL)
+        process.join()
+
+
+def lost_from_outside(child: Child) -> str | None:
+    """What has ended a run if it was neither its method nor this program."""
+    code = child.process.exitcode or 0
+    if child.over_limit:
+        return None
+    if code == SERVER_LOST:
+        return "its process was lost together with the server that had started it"
+    return f"its process was ended from outside ({signal.Signals(-code).name})" if -code in FROM_OUTSIDE else None
+
+
+def _collect(child: Child, out: Path, attempts: int) -> Record:
+    """The record that a child left, or one that says how it went without one. Raises OutputLost."""
+    directory = child.run.directory(out)
+    seconds = time.monotonic() - child.started
+    with contextlib.suppress(DamagedRecord, OSError):
+        return read_record(directory / "record.json")
+    code = child.process.exitcode or 0
+    if code == OUTPUT_LOST and not child.over_limit:
+        while child.output_lost is None and not child.pipe.closed and child.pipe.poll():
+            told = child.pipe.recv()
+            child.output_lost = told if isinstance(told, str) else None
+        raise OutputLost(child.output_lost or f"Cannot write to {directory}.")
+    if child.over_limit:
+        status, reason = "timeout", f"stopped after {seconds:.0f} s by the suite's limit"
+    elif code == -signal.SIGKILL:
+        status, reason = "oom", "killed by the system (SIGKILL), most likely out of memory"
+    elif outside := lost_from_outside(child):
+        status, reason = "failed", f"{outside}, {attempts} times"
+    elif code < 0:
+        status, reason = "failed", f"process died of {signal.Signals(-code).name}"
+    else:
+        status, reason = "failed", f"process ended with exit code {code} without a record"
+    record = Record(
+        run_id=child.run.id,
+        key=child.run.key,
+        status=status,
+        reason=reason,
+        log_tail=log_tail(directory),
+        parent=run_id(child.run.parent) if child.run.parent else None,
+    )
+    write_record(directory, record)
+    return record

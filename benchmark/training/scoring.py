@@ -1,0 +1,107 @@
+"""Held-out rows: predictions in a fixed order, scored by the one class that reads test labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.core.seeding import numpy_stream
+from benchmark.records.record import TaskScores
+from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
+from benchmark.training.metrics import auc as area_under_curve
+from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows
+from datasets_registry.schema import Schema, Task
+from methods.base import MultiTaskModel
+from methods.batch import Batch
+
+if TYPE_CHECKING:
+    from datasets_registry.encoding.store import EncodedDataset
+
+
+INSPECTED_ROWS = 2000
+
+
+class Vault:
+    """Keeps the test labels. They are read when predictions are handed in, and never leave as anything but scores
+    and as arrays written beside the record."""
+
+    def __init__(self, data: EncodedDataset, order: NDArray[np.int64]) -> None:
+        self._data = data
+        self._order = order
+
+    def score(self, task: Task, predictions: NDArray[np.float32]) -> tuple[TaskScores, NDArray[np.float32]]:
+        """Scores of ``predictions`` (in the fixed test order) and the labels in the same order."""
+        labels = self._data.labels("test", task.name)[self._order]
+        metrics, reasons, n = evaluate(task.kind, predictions, labels)
+        binary = task.kind == "binary"
+        scores = TaskScores(
+            n=n,
+            positives=int((labels == 1).sum()) if binary else None,
+            metrics=metrics,
+            reasons=reasons,
+            auc_standard_error=auc_standard_error(predictions, labels) if binary else None,
+        )
+        return scores, labels
+
+
+def quick_scores(task: Task, predictions: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float | None]:
+    """What validation needs after every epoch: the primary metric alone, since it selects."""
+    if task.kind == "binary":
+        predictions, labels = defined(predictions, labels)
+        value = area_under_curve(predictions, labels) if np.isfinite(predictions).all() and len(labels) else None
+        return {PRIMARY["binary"]: value}
+    metrics, _, _ = evaluate(task.kind, predictions, labels)
+    return {PRIMARY[task.kind]: metrics[PRIMARY[task.kind]]}
+
+
+def collect_logits(
+    forward: Callable[[Batch], Mapping[str, Tensor]], rows: DataRows | FrozenRows, tasks: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Outputs of ``forward`` for all rows in file order, one pass for all tasks."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in tasks}
+    for batch in rows.batches(PREDICT_ROWS):
+        outputs = forward(batch)
+        for name in tasks:
+            parts[name].append(outputs[name])
+    return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
+
+
+class HeldOutRows:
+    """Inputs of the rows that are predicted in the end, test rows unless the run may not see them, in the fixed
+    shuffled order; read when first predicted, never with labels."""
+
+    def __init__(self, data: EncodedDataset, which: str, schema: Schema, device: torch.device) -> None:
+        self._split, self._device = data.split(which, schema), device
+        self.order = numpy_stream("test order", data.name).permutation(len(self._split))
+
+    def predict(self, model: MultiTaskModel, tasks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Logits [N] by task."""
+        if not tasks:
+            return {}
+        model.eval()
+        parts: dict[str, list[Tensor]] = {name: [] for name in tasks}
+        with torch.inference_mode():
+            for start in range(0, len(self.order), PREDICT_ROWS):
+                outputs = model(self._batch(start, PREDICT_ROWS))
+                for name in tasks:
+                    parts[name].append(outputs[name])
+        return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
+
+    def inspect(self, model: MultiTaskModel) -> dict[str, dict[str, NDArray]]:
+        """What the model shows of its inside, on the first rows."""
+        model.eval()
+        with torch.inference_mode():
+            found = model.inspect(self._batch(0, INSPECTED_ROWS))
+        return {file: {name: part.cpu().numpy() for name, part in arrays.items()} for file, arrays in found.items()}
+
+    def _batch(self, start: int, size: int) -> Batch:
+        at = self.order[start : start + size]
+        return Batch(
+            torch.from_numpy(self._split.categorical(at)).to(self._device),
+            torch.from_numpy(self._split.numeric(at)).to(self._device),
+        )
