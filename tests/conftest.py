@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.cli.main import main as cli
+from benchmark.cli import main as cli
 from benchmark.core.errors import BenchmarkError
 from benchmark.report import arrays
 

@@ -163,7 +163,7 @@ class {cls}(Dataset):
     """One comma-separated file with a header."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry import delimited
+        from datasets_registry.raw import delimited
 
         for batch in delimited.read(files["log"], layout(), chunk_rows):
             yield Chunk(
@@ -172,7 +172,7 @@ class {cls}(Dataset):
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry import delimited
+        from datasets_registry.raw import delimited
 
         return delimited.check(path, layout())
 

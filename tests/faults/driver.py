@@ -5,7 +5,7 @@ In production a checkpoint is worth its time only after half a minute; here a ki
 
 import sys
 
-from benchmark.cli.main import main as cli
+from benchmark.cli import main as cli
 from benchmark.execution import executor
 
 executor.CHECKPOINT_SECONDS = 0.0

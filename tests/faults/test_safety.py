@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark import report
-from benchmark.cli import listing
+from benchmark.cli import trees
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.execution.executor import _whole
@@ -122,8 +122,8 @@ def test_hostile_titles_and_reasons_reach_no_interpreter(tmp_path):
         if name.endswith(".md"):
             assert "<script>" not in content
     assert not set("\x1b\x07\u202e") & set(found.terminal())
-    shown = listing.status_of(out)
-    for text in (*shown["failures"], *(listing.describe_record(r) for r in read_records(out)[0])):
+    shown = trees.status_of(out)
+    for text in (*shown["failures"], *(trees.describe_record(r) for r in read_records(out)[0])):
         assert not set("\x1b\x07\u202e") & set(text)
 
 

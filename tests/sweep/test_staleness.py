@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from benchmark.cli import listing
+from benchmark.cli import trees
 from benchmark.execution.executor import keeps
+from benchmark.records import freshness
 from benchmark.records import provenance as environment
 from benchmark.records.freshness import Freshness
 from benchmark.records.record import read_records, run_directory, write_record
@@ -22,7 +23,7 @@ COMMENT = "# of no consequence\n"
 def records(tmp_path, monkeypatch):
     """Two methods' records as the present code would write them, and data in a cache of its own."""
     monkeypatch.setenv("MPTBENCH_CACHE", str(tmp_path / "cache"))
-    listing._method_file.cache_clear()
+    freshness._method_file.cache_clear()
     found = []
     data = prepare("synthetic")
     for record in read_records(HERE / "reference")[0]:
@@ -30,7 +31,7 @@ def records(tmp_path, monkeypatch):
         record.provenance.data_fingerprint = data.fingerprint
         record.provenance.data_code = environment.data_code(data.dataset)
         record.provenance.code_fingerprint = environment.code_fingerprint(
-            listing._method_file(record.key.method), record.key
+            freshness._method_file(record.key.method), record.key
         )
         found.append(record)
     assert [record.key.method for record in found] == ["mpt_rec", "shared_bottom"]
@@ -95,7 +96,7 @@ def test_a_method_makes_its_own_records_stale_and_no_others(records, monkeypatch
 def test_what_an_arm_or_balancing_adds_makes_its_own_records_stale(records, monkeypatch, tmp_path, changes, file):
     adapted = records[1]
     adapted.key = adapted.key.model_copy(update=changes)
-    fingerprint = environment.code_fingerprint(listing._method_file(adapted.key.method), adapted.key)
+    fingerprint = environment.code_fingerprint(freshness._method_file(adapted.key.method), adapted.key)
     adapted.provenance.code_fingerprint = fingerprint
     assert stale(records) == []
     edit(monkeypatch, tmp_path, environment.ROOT / file, add_statement)
@@ -104,7 +105,7 @@ def test_what_an_arm_or_balancing_adds_makes_its_own_records_stale(records, monk
 
 def test_a_helper_belongs_to_the_methods_that_import_it(records, monkeypatch, tmp_path):
     records[1].key.method = "cs_rec"
-    fingerprint = environment.code_fingerprint(listing._method_file("cs_rec"), records[1].key)
+    fingerprint = environment.code_fingerprint(freshness._method_file("cs_rec"), records[1].key)
     records[1].provenance.code_fingerprint = fingerprint
     edit(monkeypatch, tmp_path, environment.ROOT / "methods/masks.py", add_statement)
     assert stale(records) == ["cs_rec"]
@@ -142,8 +143,8 @@ def test_stale_records_are_run_again_when_asked_and_shown_by_status_and_tables(r
     for record in records:
         record.run_id = listing_id(record)
         write_record(run_directory(tmp_path / "out", record.key), record)
-    assert len(listing.status_of(tmp_path / "out")["stale"]) == 1
-    assert listing.report_options(tmp_path / "out")["stale"] == [records[1].run_id]
+    assert len(trees.status_of(tmp_path / "out")["stale"]) == 1
+    assert trees.report_options(tmp_path / "out")["stale"] == [records[1].run_id]
 
 
 def listing_id(record):

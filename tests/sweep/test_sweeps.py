@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from benchmark.execution import executor
+from benchmark.execution import children, executor
 from benchmark.planning import plan as executor_plan
 from benchmark.records.record import read_records, run_directory, write_record
 from tests.sweep.trees import HERE, TINY, without_times
@@ -219,8 +219,8 @@ def test_failing_methods_do_not_stop_the_others(mpt, tmp_path):
 
 
 def test_a_hanging_run_is_killed_with_what_it_forked(mpt, tmp_path, monkeypatch):
-    monkeypatch.setattr(executor, "ASK_SECONDS", 0.5)
-    monkeypatch.setattr(executor, "INSIST_SECONDS", 0.5)
+    monkeypatch.setattr(children, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(children, "INSIST_SECONDS", 0.5)
     suite = tmp_path / "limited.toml"
     suite.write_text(
         'title = "limited"\ndatasets = ["tiny"]\nmethods = ["hangs", "healthy"]\narms = ["joint"]\nseeds = [0]\n'
