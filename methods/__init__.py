@@ -34,8 +34,8 @@ class MethodInfo:
     that its paper (or the paper under test) used there; they replace the Config's defaults on that dataset.
     ``paper_counts`` says what the MPT-Rec paper counted as this method's trained parameters for the new task:
     "new" (what is added for it) or "old_task_parameters" (the task-specific part of the two-task checkpoint, which
-    over-counts; fact: it reproduces the printed percentages). ``without`` are arms of the harness (`benchmark.spec.arms`)
-    that the method cannot be run with although it supports the arm they build on.
+    over-counts; fact: it reproduces the printed percentages). ``without`` are arms of the harness
+    (`benchmark.spec.arms`) that the method cannot be run with although it supports the arm they build on.
     """
 
     name: str

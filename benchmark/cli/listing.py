@@ -26,8 +26,8 @@ def _year(paper: str) -> int:
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """Name, title, paper, arms and size (see `benchmark.planning.sizes`) of every method; those of files named by the user come
-    last."""
+    """Name, title, paper, arms and size (see `benchmark.planning.sizes`) of every method; those of files named by the
+    user come last."""
     from benchmark.planning.sizes import Size, sizes
 
     own = {info.name: info for info in declared()}

@@ -50,7 +50,7 @@ def locked(target: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write beside and rename (benchmark.records.record has the same for records, behind an import of half a second)."""
+    """Write beside and rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(text)
