@@ -76,9 +76,9 @@ class Dataset:
     """Description of a dataset. Subclasses define `read`; instances are registered with `register_dataset`.
 
     ``tasks`` are all labels on offer, ``old_tasks`` / ``new_tasks`` the default partition. ``split`` is the default
-    rule out of ``splits`` (see datasets_registry.encoding.splits). ``manifest`` names manifests/<manifest>.toml, the raw
-    files and where they come from; None for generated data. ``variants`` are words after ``@`` with their meaning, applied
-    by `vary`. ``defects`` are known faults of the data, for its card. ``size`` is one phrase for listings.
+    rule out of ``splits`` (see `datasets_registry.encoding.splits`). ``manifest`` names manifests/<manifest>.toml, the
+    raw files and where they come from; None for generated data. ``variants`` are words after ``@`` with their meaning,
+    applied by `vary`. ``defects`` are known faults of the data, for its card. ``size`` is one phrase for listings.
     ``allow_leaks`` are features that may predict a label almost alone. ``stream`` is the name under which the split is
     drawn, by default the dataset's own (members of a family that share rows share it). ``complete_rows`` is the number
     of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that `read`
