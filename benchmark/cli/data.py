@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from tabulate import tabulate
 
-from benchmark.cli.options import data_option, load_plugins, plugin_files
-from benchmark.cli.run import _prepare_one
+import datasets_registry
+from benchmark.cli.listing import list_datasets, list_methods, list_suites
+from benchmark.cli.options import data_option, dataset_argument, load_plugins, plugin_files
+from benchmark.cli.progress import prepare_with_progress
 
 CELL_WIDTH = 48
+HIDDEN = {
+    "methods": {"arms_of_the_harness", "trained_parameters", "joint_parameters"},
+    "datasets": {"title", "licence"},
+    "suites": set[str](),
+}
+"""Columns that only --json shows."""
 
 
 @click.command("list")
@@ -19,24 +30,19 @@ CELL_WIDTH = 48
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @data_option
 @plugin_files
-def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> None:
+def list_(what: str, as_json: bool, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
     """List methods, datasets or suites."""
-    from benchmark.cli.listing import list_datasets, list_methods, list_suites
-
-    load_plugins("method", method_files)
-    load_plugins("dataset", dataset_files)
-    rows = {"methods": list_methods, "suites": list_suites}[what]() if what != "datasets" else list_datasets(data_dir)
+    load_plugins(**files)
+    listings: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "methods": list_methods,
+        "datasets": lambda: list_datasets(data_dir),
+        "suites": list_suites,
+    }
+    rows = listings[what]()
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    from tabulate import tabulate
-
-    hidden = {
-        "methods": {"arms_of_the_harness", "trained_parameters", "joint_parameters"},
-        "datasets": {"title", "licence"},
-        "suites": set(),
-    }[what]
-    shown = [{key: _cell(value) for key, value in row.items() if key not in hidden} for row in rows]
+    shown = [{key: _cell(value) for key, value in row.items() if key not in HIDDEN[what]} for row in rows]
     click.echo(tabulate(shown, headers="keys"))
     if what == "methods":
         click.echo(
@@ -49,34 +55,38 @@ def list_(what: str, as_json: bool, data_dir: Path | None, method_files: tuple, 
 
 
 @click.command()
-@click.argument("dataset")
+@dataset_argument
 @data_option
 @plugin_files
-def fetch(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> None:
+def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
     """Get a dataset's raw files (checked and cached) and encode them."""
-    from rich.console import Console
-
-    load_plugins("dataset", dataset_files)
-    data = _prepare_one(dataset, data_dir, Console())
+    load_plugins(**files)
+    data = prepare_with_progress(dataset, data_dir, Console())
     click.echo(f"{dataset}: ready, fingerprint {data.fingerprint}.")
     for split in ("train", "valid", "test"):
         click.echo(f"  {split:<6}{len(data.split(split, data.schema(data.tasks))):>12,} rows")
 
 
 @click.command()
-@click.argument("dataset")
+@dataset_argument
 @data_option
 @plugin_files
-def validate(dataset: str, data_dir: Path | None, method_files: tuple, dataset_files: tuple) -> int:
-    """Check every row of a dataset's raw files; errors name file, line and column."""
-    from datasets_registry import validate as check
+def validate(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> int:
+    """Check every row of a dataset's raw files.
 
-    load_plugins("dataset", dataset_files)
-    problems = check(dataset, data_dir=data_dir)
+    Errors name file, line and column.
+    """
+    load_plugins(**files)
+    problems = datasets_registry.validate(dataset, data_dir=data_dir)
     for line in problems:
         click.echo(line, err=True)
-    click.echo(f"{dataset}: {'no problem found' if not problems else f'{len(problems)} problems'}")
+    click.echo(f"{dataset}: {counted(len(problems), 'problem') if problems else 'no problem found'}")
     return 1 if problems else 0
+
+
+def counted(number: int, what: str) -> str:
+    """``1 problem``, ``2 problems``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,10 @@ def new_method(name: str, directory: Path) -> None:
 @click.command("check-method")
 @click.argument("target")
 def check_method(target: str) -> int:
-    """Run the conformance kit on a method: a name, or a file of yours."""
+    """Run the conformance kit on a method.
+
+    TARGET is a name, or a .py file of yours.
+    """
     from benchmark.kit.check_method import check
     from methods import METHODS
 
@@ -56,7 +59,10 @@ def new_dataset(name: str, directory: Path) -> None:
 @click.argument("target")
 @data_option
 def check_dataset(target: str, data_dir: Path | None) -> int:
-    """Run the conformance kit on a dataset: a name, or a .py or .toml file of yours."""
+    """Run the conformance kit on a dataset.
+
+    TARGET is a name, or a .py or .toml file of yours.
+    """
     from benchmark.kit.check_dataset import check_dataset as check
 
     findings = check(target, data_dir=data_dir)

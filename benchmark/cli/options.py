@@ -1,32 +1,122 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what they become: one `Request`, read once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from benchmark.core.errors import BenchmarkError, UsageError, unknown_name
-
-if TYPE_CHECKING:
-    pass
-
+from benchmark.core.errors import UsageError
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks of a suite: which one, narrowed to what, carried out how, with results where.
+
+    Empty means: as the suite has it. Fields are named as the options of `common`, `selection`, `data_option` and
+    `plugin_files`, so that a command makes one of all its keyword arguments.
+    """
+
+    suite_name: str | None = None
+    out: Path | None = None
+    datasets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+    seeds: str | None = None
+    new_tasks: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    device: str = "auto"
+    jobs: int | None = None
+    mode: str = "fill"
+    data_dir: Path | None = None
+    method_files: tuple[Path, ...] = ()
+    dataset_files: tuple[Path, ...] = ()
+
+
+class Names(click.ParamType):
+    """Comma-separated names as a tuple, each once; completes to the names that ``known`` gives."""
+
+    name = "names"
+
+    def __init__(self, known: Callable[[], Iterable[str]]) -> None:
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = [part.strip() for part in value.split(",")]
+        if not all(names):
+            self.fail(f"'{value}' has an empty name.", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(before + comma + name) for name in self._known() if name.startswith(last)]
+
+
+def _datasets() -> Iterable[str]:
+    from datasets_registry import DATASETS
+
+    return DATASETS
+
+
+def _methods() -> Iterable[str]:
+    from methods import declared  # reads the files' declarations; importing them would import torch
+
+    return ["all", *(info.name for info in declared())]
+
+
+def _arms() -> Iterable[str]:
+    from benchmark.spec.arms import ARMS, SCRATCH, STAGE0
+
+    return [name for name in ARMS if name not in (STAGE0, SCRATCH)]
+
+
+def _suites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    if "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    names = sorted(path.stem for path in (Path(__file__).parents[1] / "suites").glob("*.toml"))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def dataset_argument(function: Function) -> Function:
+    """A dataset's name, completed."""
+
+    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [name for name in _datasets() if name.startswith(incomplete)]
+
+    return click.argument("dataset", shell_complete=names)(function)
+
+
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 SELECTION = (
-    click.option("--datasets", help="Comma-separated datasets instead of the suite's."),
-    click.option("--methods", help="Comma-separated methods instead of the suite's."),
-    click.option("--arms", help="Comma-separated arms instead of the suite's."),
+    click.option("--datasets", type=Names(_datasets), default=(), help="Comma-separated, instead of the suite's."),
+    click.option("--methods", type=Names(_methods), default=(), help="Comma-separated, or all."),
+    click.option("--arms", type=Names(_arms), default=(), help="Comma-separated, instead of the suite's."),
     click.option("--seeds", help="Seeds instead of the suite's: 0-4 or 0,2,5."),
-    click.option("--new-task", "new_tasks", help="Comma-separated new tasks instead of the dataset's default."),
     click.option(
-        "--set", "settings", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a config or budget value."
+        "--new-task",
+        "new_tasks",
+        type=Names(tuple),
+        default=(),
+        help="Comma-separated new tasks, which arrive together, instead of the dataset's default.",
     ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="METHOD.KEY=VALUE",
+        help="Change a config value, or ARM.KEY=VALUE, budget.KEY=VALUE. Lists: 64,32 or [64,32].",
+    ),
+    device_option,
     click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, 1 on a GPU."),
     click.option(
         "--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records."
@@ -34,22 +124,24 @@ SELECTION = (
 )
 
 
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
+def common(function: Function) -> Function:
     """Options by which a command finds the result tree."""
     function = click.option("--out", type=click.Path(path_type=Path), help="Result tree. Default: results/<suite>.")(
         function
     )
-    return click.option("--suite", "suite_name", help="Suite whose result tree is meant.")(function)
+    return click.option("--suite", "suite_name", shell_complete=_suites, help="A suite by name, or a .toml file.")(
+        function
+    )
 
 
-def selection(function: Callable[..., Any]) -> Callable[..., Any]:
+def selection(function: Function) -> Function:
     """Options that narrow or change a suite, and say how it is run."""
     for option in reversed(SELECTION):
         function = option(function)
     return function
 
 
-def data_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def data_option(function: Function) -> Function:
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path, file_okay=False),
@@ -58,7 +150,7 @@ def data_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def plugin_files(function: Callable[..., Any]) -> Callable[..., Any]:
+def plugin_files(function: Function) -> Function:
     for kind in ("method", "dataset"):
         function = click.option(
             f"--{kind}-file",
@@ -70,40 +162,20 @@ def plugin_files(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def load_plugins(kind: str, files: Iterable[Path]) -> list[str]:
-    """Import files from outside the packages; the names they registered."""
-    names: list[str] = []
-    for file in files:
-        if kind == "method":
-            from methods import METHODS
+def load_plugins(method_files: Iterable[Path], dataset_files: Iterable[Path]) -> tuple[list[str], list[str]]:
+    """Import files from outside the packages; the names of methods and of datasets that they registered."""
+    from datasets_registry import load_file  # here: help and completion need neither
+    from methods import METHODS
 
-            names += METHODS.load_file(file)
-        else:
-            from datasets_registry import load_file
-
-            names += load_file(file)
-    return names
-
-
-def checked_device(device: str) -> str:
-    """``auto`` resolved; raises UsageError for a device that is not there."""
-    if device == "cpu":
-        return device
-    from benchmark.execution.runner import choose_device
-
-    kind = device.partition(":")[0]
-    if kind not in ("auto", "cuda"):
-        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
-    try:
-        return str(choose_device(device))
-    except BenchmarkError as error:
-        raise UsageError(str(error)) from error
+    methods = [name for file in method_files for name in METHODS.load_file(file)]
+    datasets = [name for file in dataset_files for name in load_file(file)]
+    return methods, datasets
 
 
 def result_tree(suite_name: str | None, out: Path | None) -> Path:
     """The result tree that is meant: --out, the suite's, or the one written last."""
     if out is None and suite_name is not None:
-        out = Path("results") / suite_name
+        out = Path("results") / Path(suite_name).name.removesuffix(".toml")
     if out is None:
         trees = [path.parent for path in Path("results").glob("*/runs")]
         if not trees:

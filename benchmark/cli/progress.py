@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,8 +12,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from benchmark.core.errors import visible
 from benchmark.execution.watcher import Watcher
-from benchmark.planning.plan import Run
-from benchmark.records.record import Record
+from datasets_registry import prepare
+
+if TYPE_CHECKING:
+    from benchmark.planning.plan import Run
+    from benchmark.records.record import Record
+    from datasets_registry.encoding.store import EncodedDataset
 
 
 class ProgressDisplay(Watcher):
@@ -75,6 +81,17 @@ class ProgressDisplay(Watcher):
             seconds = (time.monotonic() - self._started) / self._new * left
             text += f", about {duration(seconds)} to go"
         return text
+
+
+def prepare_with_progress(name: str, data_dir: Path | None, console: Console) -> EncodedDataset:
+    """Fetch and encode a dataset, or open what is there, while a line says what is going on."""
+    with console.status(f"{name}: preparing data") as spinner:
+
+        def report(what: str, done: int, total: int | None) -> None:
+            share = f" {done / total:.0%}" if total else f" {done:,}"
+            spinner.update(escape(f"{name}: {what}{share}"))
+
+        return prepare(name, data_dir=data_dir, report=report)
 
 
 def duration(seconds: float) -> str:

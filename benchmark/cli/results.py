@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from benchmark.cli.options import checked_device, common, data_option, load_plugins, plugin_files, result_tree
+from benchmark import report
+from benchmark.cli.listing import titles
+from benchmark.cli.options import common, data_option, device_option, load_plugins, plugin_files, result_tree
+from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 
 
 @click.command()
@@ -16,26 +18,28 @@ from benchmark.cli.options import checked_device, common, data_option, load_plug
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @data_option
 @plugin_files
-def status(suite_name: str | None, out: Path | None, as_json: bool, data_dir: Path | None, **files: Any) -> None:
-    """What a result tree holds: runs by status, failures with their reasons, stale records."""
-    from benchmark.cli.trees import status_of
+def status(
+    suite_name: str | None, out: Path | None, as_json: bool, data_dir: Path | None, **files: tuple[Path, ...]
+) -> None:
+    """What a result tree holds, what failed and what is left.
 
+    Runs by status, failures with their reasons, stale and damaged records.
+    """
     tree = result_tree(suite_name, out)
-    load_plugins("method", files["method_files"])
-    load_plugins("dataset", files["dataset_files"])
-    report = status_of(tree, data_dir)
+    load_plugins(**files)
+    found = status_of(tree, data_dir)
     if as_json:
-        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    click.echo(f"{tree}: {report['total']} runs")
-    for name, count in report["by_status"].items():
+    click.echo(f"{tree}: {found['total']} runs")
+    for name, count in found["by_status"].items():
         click.echo(f"  {name:<12}{count:>6}")
-    for title, lines in (("Not ok", report["failures"]), ("Stale", report["stale"]), ("Damaged", report["damaged"])):
+    for title, lines in (("Not ok", found["failures"]), ("Stale", found["stale"]), ("Damaged", found["damaged"])):
         if lines:
             click.echo(f"{title}:")
             for line in lines:
                 click.echo(f"  {line}")
-    if report["stale"]:
+    if found["stale"]:
         click.echo("Their code or data has changed since; --mode rerun-stale runs them again.")
 
 
@@ -44,9 +48,10 @@ def status(suite_name: str | None, out: Path | None, as_json: bool, data_dir: Pa
 @common
 @click.option("--json", "as_json", is_flag=True, help="The record as it is.")
 def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -> None:
-    """One run's record, readable. RUN_ID may be its first digits."""
-    from benchmark.cli.trees import describe_record, find_record
+    """One run's record, readable.
 
+    RUN_ID may be its first digits.
+    """
     record = find_record(result_tree(suite_name, out), run_id)
     click.echo(record.model_dump_json(indent=1) if as_json else describe_record(record))
 
@@ -62,16 +67,16 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
 @data_option
 @plugin_files
 def tables(
-    suite_name: str | None, out: Path | None, check: bool, compare_to: Path | None, data_dir: Path | None, **files: Any
+    suite_name: str | None,
+    out: Path | None,
+    check: bool,
+    compare_to: Path | None,
+    data_dir: Path | None,
+    **files: tuple[Path, ...],
 ) -> int:
     """Rebuild all tables and figures from the records alone."""
-    from benchmark import report
-    from benchmark.cli.listing import titles
-    from benchmark.cli.trees import report_options
-
     tree = result_tree(suite_name, out)
-    load_plugins("method", files["method_files"])
-    load_plugins("dataset", files["dataset_files"])
+    load_plugins(**files)
     options = report_options(tree, data_dir)
     if compare_to is not None:
         compared = report.compare(tree, compare_to, titles(), **options)
@@ -95,27 +100,28 @@ def tables(
 @click.command()
 @click.argument("run_id")
 @common
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @data_option
 @plugin_files
 def verify(
-    run_id: str, suite_name: str | None, out: Path | None, device: str, data_dir: Path | None, **files: Any
+    run_id: str,
+    suite_name: str | None,
+    out: Path | None,
+    device: str,
+    data_dir: Path | None,
+    **files: tuple[Path, ...],
 ) -> int:
-    """Run a recorded run again and compare: equal, within tolerance or different."""
-    from benchmark.cli.trees import find_record
+    """Run a recorded run again and compare.
+
+    The verdict: equal, within tolerance or different.
+    """
+    record = find_record(result_tree(suite_name, out), run_id)
+    load_plugins(**files)
+    from benchmark.cli.sweep import checked_device, plugin_paths  # these import torch
     from benchmark.execution.executor import Options
     from benchmark.execution.verify import verify as run_again
 
-    record = find_record(result_tree(suite_name, out), run_id)
-    load_plugins("method", files["method_files"])
-    load_plugins("dataset", files["dataset_files"])
-    options = Options(
-        out=Path(),
-        device=checked_device(device),
-        data_dir=data_dir,
-        method_files=tuple(Path(file).resolve() for file in files["method_files"]),
-        dataset_files=tuple(Path(file).resolve() for file in files["dataset_files"]),
-    )
+    options = Options(out=Path(), device=checked_device(device), data_dir=data_dir, **plugin_paths(**files))
     verdict = run_again(record, options)
     click.echo(f"{record.run_id}: {verdict.state}")
     for line in verdict.lines:

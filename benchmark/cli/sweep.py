@@ -1,0 +1,230 @@
+"""What stands behind the commands run and tune: from a request to a checked suite, its data, its runs and its tables.
+
+Importing this imports torch; the commands do so after they have started the server that runs are forked from, which
+then loads torch at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from tabulate import tabulate
+
+from benchmark import report
+from benchmark.cli.listing import describe_plan, titles
+from benchmark.cli.options import Request, load_plugins
+from benchmark.cli.progress import ProgressDisplay, prepare_with_progress
+from benchmark.cli.trees import remember_suite, report_options
+from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError, unknown_name
+from benchmark.execution.executor import Options, Summary, execute_plan
+from benchmark.execution.runner import choose_device
+from benchmark.planning.plan import Plan, make_plan
+from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
+from benchmark.records.freshness import Freshness
+from datasets_registry import availability
+from methods import METHODS
+
+SUITE = "paper"
+"""What is run when no suite is named."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A request that was checked: its suite as narrowed, and how it will be carried out."""
+
+    request: Request
+    suite: Suite
+    device: str
+    jobs: int
+    out: Path
+    console: Console
+
+    @classmethod
+    def of(cls, request: Request) -> Sweep:
+        """Raises UsageError for whatever is wrong with names, values or the device."""
+        methods, datasets = load_plugins(request.method_files, request.dataset_files)
+        suite = narrowed(request, methods, datasets)
+        device = checked_device(request.device)
+        jobs = request.jobs or default_jobs(suite, device)
+        return cls(request, suite, device, jobs, request.out or Path("results") / suite.name, Console())
+
+    def prepare_data(self) -> dict[str, str]:
+        """Fetch and encode what the suite needs; datasets that cannot be had, with the reason."""
+        unavailable = {}
+        for name in self.suite.datasets if self.request.mode != "only-read" else ():
+            try:
+                prepare_with_progress(name, self.request.data_dir, self.console)
+            except DataUnavailable as error:
+                unavailable[name] = str(error)
+        return unavailable
+
+    def execution(self, **options: Any) -> Options:
+        """The options of the executor; ``options`` are further ones, or replace these."""
+        request = self.request
+        values: dict[str, Any] = {
+            "out": self.out,
+            "mode": request.mode,
+            "jobs": self.jobs,
+            "device": self.device,
+            "data_dir": request.data_dir,
+            "command": shlex.join(["python", "run_all.py", *sys.argv[1:]]),
+            **plugin_paths(request.method_files, request.dataset_files),
+        }
+        return Options(**values | options)
+
+    def say(self, text: str) -> None:
+        """A line of plain text, however wide the terminal is: never cut, never markup."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug: bool) -> int:
+    """Run a suite and write its tables; the exit code."""
+    sweep = _with_config(Sweep.of(request), config_file)
+    make_plan(sweep.suite)  # every name and value is checked before anything is fetched
+    plan = make_plan(sweep.suite, sweep.prepare_data())
+    jobs = 1 if debug else sweep.jobs
+    sweep.say(
+        f"Suite {plan.suite.name}: {len(plan.runs)} runs ({sum(run.reference for run in plan.runs)} of them "
+        f"references), {len(plan.skips)} skips, {jobs} at once. Results: {sweep.out}"
+    )
+    for line in unique_skips(plan):
+        sweep.say(f"skip    {line}")
+    with ProgressDisplay(sweep.console, len(plan.runs), jobs) as display:
+        summary = execute_plan(
+            plan,
+            sweep.execution(jobs=jobs, fail_fast=fail_fast, debug=debug),
+            display,
+            warn=warn,
+            stale=Freshness(request.data_dir).is_stale,
+        )
+    if summary.records:
+        remember_suite(sweep.out, sweep.suite)
+        _write_tables(sweep)
+    return _conclude(sweep, plan, summary)
+
+
+def _conclude(sweep: Sweep, plan: Plan, summary: Summary) -> int:
+    """Say how it ended and what to type next."""
+    bad = summary.count("failed", "oom", "timeout", "skipped", "interrupted")
+    sweep.say(
+        f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), "
+        f"{bad} failed, {len(plan.skips)} cells skipped."
+    )
+    if summary.interrupted:
+        click.echo("Interrupted. Start the same command again to go on where it stopped.", err=True)
+    elif bad:
+        click.echo(
+            f"'python run_all.py status --out {sweep.out}' shows what failed; "
+            "--mode retry-failed with the same command tries again.",
+            err=True,
+        )
+    return summary.exit_code
+
+
+def dry_run(request: Request, config_file: Path | None, as_json: bool) -> int:
+    """Show the plan without fetching or running anything; the exit code."""
+    sweep = _with_config(Sweep.of(request), config_file)
+    states = {name: availability(name, request.data_dir) for name in sweep.suite.datasets}
+    plan = make_plan(sweep.suite, {name: text for name, (state, text) in states.items() if state == "login"})
+    texts = {name: text for name, (_, text) in states.items()}
+    content = describe_plan(plan, texts, request.data_dir, sweep.jobs)
+    if as_json:
+        click.echo(json.dumps(content, indent=1))
+        return 0
+    click.echo(tabulate(content["runs"], headers="keys"))
+    for dataset, text in texts.items():
+        click.echo(f"data    {dataset}: {text}")
+    for line in unique_skips(plan):
+        click.echo(f"skip    {line}")
+    click.echo(content["total"])
+    return 0
+
+
+def narrowed(request: Request, methods: list[str], datasets: list[str]) -> Suite:
+    """The suite with the command line's changes. Raises UsageError for unknown names.
+
+    ``methods`` and ``datasets`` are those of files named there, which take part without being named a second time.
+    """
+    suite = load_suite(request.suite_name or SUITE)
+    changes: dict[str, Any] = {
+        name: value for name in ("datasets", "methods", "arms", "new_tasks") if (value := getattr(request, name))
+    }
+    if request.methods:
+        changes["variants"] = {name: value for name, value in suite.variants.items() if name in request.methods}
+        changes["methods"] = tuple(name for name in request.methods if name not in suite.variants)
+    elif methods:
+        changes["methods"] = tuple(dict.fromkeys([*suite.methods, *methods]))
+    if "all" in changes.get("methods", suite.methods):
+        changes["methods"] = tuple(METHODS)
+    if datasets and not request.datasets:
+        changes["datasets"] = tuple(datasets)
+    if request.seeds:
+        changes["seeds"] = parse_seeds(request.seeds)
+    suite = suite.model_copy(update=changes)
+    return apply_settings(suite, request.settings, _config_classes(suite))
+
+
+def _config_classes(suite: Suite) -> Mapping[str, type]:
+    """The Config of every method that takes part: of the suite's, its variants', and the reference."""
+    named = {variant.get("method") for variant in suite.variants.values()}
+    names = {*suite.methods, "single_task", *(name for name in named if isinstance(name, str))}
+    return {name: METHODS.get(name).Config for name in names}
+
+
+def _with_config(sweep: Sweep, config_file: Path | None) -> Sweep:
+    """The sweep with the values of the file that the command line or else the suite names."""
+    file = config_file or sweep.suite.config_file
+    if file is None:
+        return sweep
+    suite = with_config_file(sweep.suite, Path(file))
+    return Sweep(sweep.request, suite, sweep.device, sweep.jobs, sweep.out, sweep.console)
+
+
+def checked_device(device: str) -> str:
+    """``auto`` resolved; raises UsageError for a device that is not there."""
+    kind = device.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    try:
+        return str(choose_device(device))
+    except BenchmarkError as error:
+        raise UsageError(str(error)) from error
+
+
+def default_jobs(suite: Suite, device: str) -> int:
+    """One run per core on the CPU, where that has more throughput than several threads a run; one on a GPU."""
+    return 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // suite.threads)
+
+
+def plugin_paths(method_files: tuple[Path, ...], dataset_files: tuple[Path, ...]) -> dict[str, tuple[Path, ...]]:
+    """The user's files as a child process finds them, whatever its directory."""
+    return {
+        "method_files": tuple(file.resolve() for file in method_files),
+        "dataset_files": tuple(file.resolve() for file in dataset_files),
+    }
+
+
+def unique_skips(plan: Plan) -> list[str]:
+    """The plan's skips as lines, each once."""
+    return list(dict.fromkeys(f"{skip.dataset}/{skip.method}/{skip.arm}: {skip.reason}" for skip in plan.skips))
+
+
+def warn(text: str) -> None:
+    """A warning of the executor."""
+    click.echo(f"Warning: {text}", err=True)
+
+
+def _write_tables(sweep: Sweep) -> None:
+    made = report.report(sweep.out, titles(), **report_options(sweep.out, sweep.request.data_dir))
+    written = made.write(sweep.out)
+    sweep.say(made.terminal(sweep.console.is_terminal))
+    sweep.say(f"Wrote {len(written)} files under {sweep.out}/tables and {sweep.out}/figures.")
