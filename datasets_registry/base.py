@@ -84,7 +84,10 @@ class Dataset:
     of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that `read`
     leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows with the
     feature's rarest training value, else 1. ``fitted_apart`` reproduces a fault of a published preparation: rows of the
-    official test part are encoded with vocabularies and scalers fitted on that part.
+    official test part are encoded with vocabularies and scalers fitted on that part. ``chain`` is an order in which new
+    tasks may arrive one after another, ``candidates`` are the tasks with positives enough to be *the* new task (empty:
+    all). ``needs`` are keys of the manifest's optional files that this dataset reads; others are left alone. ``toy``
+    says, where it is true, why results on this data support no claim.
     """
 
     name: str
@@ -108,6 +111,10 @@ class Dataset:
     complete_rows: int | None = None
     rarest: Mapping[str, str] = field(default_factory=dict)
     fitted_apart: bool = False
+    chain: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    toy: str = ""
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
@@ -117,7 +124,8 @@ class Dataset:
                     f"dataset '{self.name}': a task or feature cannot be called {name!r:.60}: at most 100 characters, "
                     "no slash, backslash or control character. Rename the column."
                 )
-        unknown = [name for name in (*self.old_tasks, *self.new_tasks) if name not in names]
+        named = (*self.old_tasks, *self.new_tasks, *self.chain, *self.candidates)
+        unknown = [name for name in named if name not in names]
         if unknown:
             raise UsageError(f"dataset '{self.name}': old_tasks/new_tasks name no task: {', '.join(unknown)}.")
         features = [feature.name for feature in self.features]

@@ -27,6 +27,7 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
     """The card as Markdown. ``counted`` is the counted part of an earlier card, used when ``data`` is None."""
     lines = [f"# {dataset.title}", "", f"`{dataset.name}` in the registry. {dataset.notes}".rstrip(), ""]
     facts = {
+        "fit for": f"a toy: {dataset.toy}" if dataset.toy else "",
         "size": dataset.size,
         "home page": dataset.home_page,
         "licence": dataset.licence,
@@ -46,6 +47,9 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
         role = "old" if task.name in dataset.old_tasks else "new" if task.name in dataset.new_tasks else "on offer"
         space = f"`{task.space}` = 1" if task.space else "all rows"
         lines.append(f"| `{task.name}` | {task.title} | {role} | {space} | {', '.join(task.excludes) or '-'} |")
+    for what, named in (("In turn as new tasks", dataset.chain), ("Positives enough for", dataset.candidates)):
+        if named:
+            lines += ["", f"{what}: {', '.join(f'`{name}`' for name in named)}."]
     lines += ["", "## Inputs", ""]
     for kind in ("categorical", "numeric"):
         names = [
@@ -69,7 +73,7 @@ def _source(dataset: Dataset) -> str:
     from datasets_registry.raw.manifest import load_manifest
 
     manifest = load_manifest(dataset.manifest)
-    names = ", ".join(f"`{raw.names[0]}`" for raw in manifest.files.values())
+    names = ", ".join(f"`{raw.names[0]}`" + " (optional)" * raw.optional for raw in manifest.files.values())
     mirrors = "; then ".join(mirror["title"] for mirror in manifest.mirrors)
     checked = (
         "checked by sha256"

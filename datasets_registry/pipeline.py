@@ -147,7 +147,7 @@ def availability(
         return "generated", "generated on the fly, no download"
     from datasets_registry.raw.manifest import candidates, complete, load_manifest, official_archive
 
-    manifest = load_manifest(dataset.manifest)
+    manifest = load_manifest(dataset.manifest).needing(dataset.needs)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
     if data is not None and (
         complete(manifest, candidates(manifest, data)) or dataset.recognises(data) or official_archive(manifest, data)
@@ -201,7 +201,7 @@ def validate(
         return [problem for key, path in own_files.items() for problem in _rows(dataset, key, path, limit)]
     if dataset.manifest is None:
         return []
-    manifest = load_manifest(dataset.manifest)
+    manifest = load_manifest(dataset.manifest).needing(dataset.needs)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
     own = cache / "raw" / manifest.name
     for place in (data, own):
@@ -266,7 +266,7 @@ def _files(
         return {}, {}
     from datasets_registry.raw.manifest import load_manifest
 
-    manifest = load_manifest(dataset.manifest)
+    manifest = load_manifest(dataset.manifest).needing(dataset.needs)
     published = _published(manifest)
     if not need and published:
         return {}, published  # the content is decided already; who needs the files asks for them
@@ -274,15 +274,17 @@ def _files(
 
     other = dataset.recognises(data) if data is not None else None
     files = dict(other) if other else sources.obtain(manifest, data, cache, report, fetch)
+    files = {key: path for key, path in files.items() if key not in manifest.files or not manifest.files[key].optional}
     if prefix:
         return files, {key: sources.identity(path) for key, path in sorted(files.items())}
     return files, {key: sources.fingerprint(path, cache)[0] for key, path in sorted(files.items())}
 
 
 def _published(manifest: Manifest) -> dict[str, str]:
-    """sha256 by key where every raw file has a published one, else empty."""
-    sums = {key: raw.sha256 for key, raw in manifest.files.items() if raw.sha256}
-    return sums if len(sums) == len(manifest.files) else {}
+    """sha256 by key where every raw file that is read has a published one, else empty."""
+    read = {key: raw.sha256 for key, raw in manifest.files.items() if not raw.optional}
+    sums = {key: sha256 for key, sha256 in read.items() if sha256}
+    return sums if len(sums) == len(read) else {}
 
 
 def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cache: Path) -> Path:

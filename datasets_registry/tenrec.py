@@ -1,6 +1,8 @@
 """Tenrec (Tencent, NeurIPS 2022): video feeds of two platforms, QB and QK, with four kinds of feedback.
 
-``watching_times`` is what happened after the impression and is no input.
+``watching_times`` is what happened after the impression and is no input. The files have no time, but by their Readme
+each user's rows come in the order of the clicks, so ``@user_order`` tests on each user's last row and validates on the
+one before.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class Tenrec(Dataset):
     """One comma-separated file with header; columns beyond the ten known ones (histories) are left out."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        import numpy as np
+
         from datasets_registry.encoding.vocabulary import to_numpy
         from datasets_registry.raw import delimited
 
@@ -32,7 +36,7 @@ class Tenrec(Dataset):
             yield Chunk(
                 features={name: batch[name] for name in FEATURES},
                 labels={task: delimited.indicator(batch[task]) for task in LABELS},
-                keys={"group": to_numpy(batch["user_id"])},
+                keys={"group": to_numpy(batch["user_id"]), "listed": np.zeros(batch.num_rows, np.uint8)},
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
@@ -59,11 +63,15 @@ def layout() -> Layout:
     )
 
 
-for _code, _text in (("qb", "QB"), ("qk", "QK")):
+for _name, _title, _rows in (
+    ("tenrec_qb_video", "Tenrec QB-video", None),
+    ("tenrec_qk_video", "Tenrec QK-video", None),
+    ("tenrec_ctr_1m", "Tenrec ctr_data_1M (QK-video, a million users)", 120_342_306),
+):
     register_dataset(
         Tenrec(
-            name=f"tenrec_{_code}_video",
-            title=f"Tenrec {_text}-video",
+            name=_name,
+            title=_title,
             tasks=tuple(Task(name, f"video: {name}") for name in LABELS),
             old_tasks=("click", "like"),
             new_tasks=("share",),
@@ -71,10 +79,16 @@ for _code, _text in (("qb", "QB"), ("qk", "QK")):
             licence="CC BY-NC 4.0 by its repository; the official page asks to accept its licence agreement",
             citation="Yuan et al., Tenrec: A Large-scale Multipurpose Benchmark Dataset, NeurIPS 2022",
             home_page="https://static.qblv.qq.com/qblv/h5/algo-frontend/tenrec_dataset.html",
-            size="rows as in the file; 5 categorical features",
-            manifest=f"tenrec_{_code}_video",
+            size=f"{f'{_rows:,} rows' if _rows else 'rows as in the file'}; 5 categorical features",
+            manifest=_name,
             split="random",
-            splits=("random",),
-            defects=("The file has no time: a time-ordered split is impossible.",),
+            splits=("random", "user_order"),
+            complete_rows=_rows,
+            chain=("share", "follow"),
+            defects=(
+                "The file has no time: a split by time over all users is impossible. @user_order goes by the order of "
+                "each user's rows; a user with one row is tested without having been seen.",
+                "The histories (hist_1 to hist_10 of ctr_data_1M.csv) are left out.",
+            ),
         )
     )

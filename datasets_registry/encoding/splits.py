@@ -8,7 +8,10 @@ rule                  rows
 ``tenth``             each row of the official training part validates with probability 0.1; official test part
 ``random``            each row trains with probability 0.8, validates with 0.1, tests with 0.1
 ``time``              the earliest 80 % train, the next 10 % validate, the rest tests; equal times stay together
-``user_order``        each user's rows in time order: the last one tests, the one before validates
+``user_order``        each user's rows in time order: the last one tests, the one before validates; where the data has
+                      no time but lists each user's rows in their order, that order
+``unbiased``          ``time`` on the official training part; those of the official test part that come after its
+                      validation rows test, and no others
 ====================  ================================================================================================
 """
 
@@ -31,7 +34,8 @@ DROPPED = 255
 def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarray:
     """Split of each of N rows: uint8 [N], 0 train, 1 valid, 2 test.
 
-    ``keys["part"]`` is uint8 [N]; "time" and "group" are int64 [N] where a rule needs them.
+    ``keys["part"]`` is uint8 [N]; "time" and "group" are int64 [N] where a rule needs them. A key "listed" (its values
+    do not matter) says that the rows of a group come in the order of time.
     """
     import numpy as np
 
@@ -55,11 +59,13 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
         draw = stream.random(len(part), np.float32)
         return np.where(draw < 0.8, np.uint8(0), np.where(draw < 0.9, np.uint8(1), np.uint8(2)))
     if rule == "time":
-        time = _key(keys, "time", rule, dataset)
-        first, second = np.quantile(time, [0.8, 0.9], method="lower") if len(time) else (0, 0)
-        return np.where(time <= first, np.uint8(0), np.where(time <= second, np.uint8(1), np.uint8(2)))
+        return _by_time(_key(keys, "time", rule, dataset), np.ones(len(part), bool))
+    if rule == "unbiased":
+        out = _by_time(_key(keys, "time", rule, dataset), part == 0)
+        return np.where((part == 0) == (out < 2), out, np.uint8(DROPPED))
     if rule == "user_order":
-        group, time = _key(keys, "group", rule, dataset), _key(keys, "time", rule, dataset)
+        group = _key(keys, "group", rule, dataset)
+        time = np.arange(len(part)) if "listed" in keys else _key(keys, "time", rule, dataset)
         order = np.lexsort((np.arange(len(time)), time, group))
         ordered = group[order]
         from_end = np.searchsorted(ordered, ordered, side="right") - np.arange(len(ordered))
@@ -68,6 +74,14 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
         out[order[from_end == 2]] = 1
         return out
     raise AssertionError(f"unknown split rule {rule}")
+
+
+def _by_time(time: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """uint8 [N]: 0, 1, 2 for times up to the 80 % and the 90 % quantile of the ``known`` rows (bool [N]) and later."""
+    import numpy as np
+
+    first, second = np.quantile(time[known], [0.8, 0.9], method="lower") if known.any() else (0, 0)
+    return np.where(time <= first, np.uint8(0), np.where(time <= second, np.uint8(1), np.uint8(2)))
 
 
 def keep(profile: Profile, dataset: str, split: np.ndarray, keys: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Manifest:
     login: bool = False
     instructions: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def needing(self, keys: Iterable[str]) -> Manifest:
+        """The same with these optional files required."""
+        required = {key: replace(self.files[key], optional=False) for key in keys}
+        return replace(self, files=self.files | required) if required else self
 
 
 def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:

@@ -106,7 +106,10 @@ def _cached_or_fetched(
         if complete(manifest, {key: [path] for key, path in chosen.items()}):
             return chosen
     if not fetch:
-        raise DataUnavailable(f"'{manifest.name}' is not at hand; type 'python run_all.py fetch {manifest.name}'.")
+        names = ", ".join(raw.names[0] for raw in manifest.files.values() if not raw.optional)
+        raise DataUnavailable(
+            f"'{manifest.name}' is not at hand ({names}); type 'python run_all.py fetch {manifest.name}'."
+        )
     own.mkdir(parents=True, exist_ok=True)
     for left in own.glob(".fetch-*"):  # of a killed process: nobody else is here while the lock is held
         shutil.rmtree(left, ignore_errors=True)
@@ -174,6 +177,8 @@ def _from_mirror(
     ready: dict[str, Path] = {}
     for key, url in mirror["urls"].items():
         raw = _as_laid_out(manifest, mirror, key)
+        if raw.optional:
+            continue
         file = download(url, own / _leaf(url), report, raw.bytes)
         with _removing(file), open_plain(file) as plain:
             ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", _limit(raw, file))
@@ -191,8 +196,12 @@ def _unpack(
         if report:
             report(f"unpack {member.rsplit('/', 1)[-1]}", 0, None)
         raw = _as_laid_out(manifest, mirror, key)
-        with open_member(archive, member) as source:
-            ready[key] = _take(source, raw, scratch, f"{mirror['title']}, {member}", _limit(raw, archive))
+        try:
+            with open_member(archive, member) as source:
+                ready[key] = _take(source, raw, scratch, f"{mirror['title']}, {member}", _limit(raw, archive))
+        except DataError:
+            if not raw.optional:
+                raise
     _put(manifest, ready, own)
 
 

@@ -48,6 +48,9 @@ def test_kuairand_part(kuairand):
              "follow": 304, "forward": 195, "hate": 190}  # fmt: skip
     for task, positives in known.items():
         assert sum(data.labels(w, task).sum() for w in ("train", "valid", "test")) == positives
+    assert (data.labels("test", "comment_read").sum(), data.labels("test", "profile_enter").sum()) == (1012, 442)
+    complete = data.labels("test", "complete")
+    assert data.tasks["complete"].partial and np.isnan(complete).any() and np.nansum(complete) == 3220
     assert sum(data.meta["rows"].values()) == 228_329
     assert any("228,329 of 1,436,609" in warning for warning in data.warnings)
     inputs = {f.name for f in data.schema(()).categorical} | set(data.schema(()).numeric)

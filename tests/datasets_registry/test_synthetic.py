@@ -1,11 +1,13 @@
 """The generator keeps its promises: known relatedness, known best AUC, rows that do not move."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from datasets_registry import prepare
 from datasets_registry.encoding.checks import auc
-from datasets_registry.synthetic import RELATIONS, bayes_auc, synthetic
+from datasets_registry.synthetic import RELATIONS, Synthetic, bayes_auc, synthetic
 
 
 def test_bayes_auc_is_the_mean_auc_over_drawn_labels():
@@ -42,3 +44,22 @@ def test_more_rows_begin_with_the_rows_of_fewer():
     few, many = (next(synthetic(rows=rows).read({}, 1)) for rows in (100, 5000))
     assert np.array_equal(few.features["c0"], many.features["c0"][:100])
     assert np.array_equal(few.labels["share"], many.labels["share"][:100])
+
+
+@dataclasses.dataclass(frozen=True)
+class AnotherProcessor(Synthetic):
+    """The same data with the last bit of every true probability changed, as another exponential function would."""
+
+    def read(self, files, chunk_rows):
+        for chunk in super().read(files, chunk_rows):
+            truth = {task: np.nextafter(values, 1) for task, values in chunk.truth.items()}
+            yield dataclasses.replace(chunk, truth=truth)
+
+
+def test_the_fingerprint_is_of_what_a_model_sees_and_not_of_the_truth(tmp_path):
+    here = synthetic("synthetic_here", rows=3000)
+    there = AnotherProcessor(**{field.name: getattr(here, field.name) for field in dataclasses.fields(here)})
+    first, second = prepare(here, cache_dir=tmp_path / "a"), prepare(there, cache_dir=tmp_path / "b")
+    assert not np.array_equal(first.true_probability("test", "share"), second.true_probability("test", "share"))
+    assert first.fingerprint == second.fingerprint
+    assert prepare(synthetic("synthetic_here", rows=3001), cache_dir=tmp_path).fingerprint != first.fingerprint

@@ -1,0 +1,105 @@
+"""Which tasks datasets offer, in which order they may arrive, and the splits that only some of them have."""
+
+import numpy as np
+import pytest
+
+from benchmark.core.errors import DataUnavailable, UsageError
+from datasets_registry import DATASETS, find, kuairand, prepare, validate
+from datasets_registry.base import Dataset, Feature
+from datasets_registry.schema import Task
+
+
+def write_log(path, times, seed, random=False):
+    """A log of rows at these times; 7 users, 5 videos; video 4 has no length."""
+    rng = np.random.default_rng(seed)
+    lines = [",".join(kuairand.LOG)]
+    for time in times:
+        video = int(rng.integers(5))
+        row = dict.fromkeys(kuairand.LOG, 0) | {name: int(rng.random() < 0.4) for name in kuairand.FLAGS.values()}
+        row |= {"user_id": int(rng.integers(7)), "video_id": video, "time_ms": time, "date": 20220501, "hourmin": 1300}
+        row |= {"duration_ms": 0 if video == 4 else 100, "play_time_ms": int(rng.integers(50, 150))}
+        row |= {"comment_stay_time": int(rng.random() < 0.3) * 40, "is_rand": int(random)}
+        lines.append(",".join(str(row[name]) for name in kuairand.LOG))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def logs(tmp_path):
+    write_log(tmp_path / "log_standard_4_08_to_4_21_pure.csv", range(0, 300), 1)
+    write_log(tmp_path / "log_standard_4_22_to_5_08_pure.csv", range(300, 600), 2)
+    for name, layout in (("user_features", kuairand.user_layout()), ("video_features_basic", kuairand.video_layout())):
+        lines = [",".join(column.name for column in layout.columns)]
+        lines += [",".join([str(key), *("1" for _ in layout.columns[1:])]) for key in range(7)]
+        (tmp_path / f"{name}_pure.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_kuairand_labels_follow_the_log(logs):
+    data = prepare("kuairand_pure", data_dir=logs)
+    text = (logs / "log_standard_4_08_to_4_21_pure.csv").read_text().splitlines()
+    rows = [dict(zip(kuairand.LOG, map(int, line.split(",")), strict=True)) for line in text[1:]]
+    complete = [np.nan if r["duration_ms"] == 0 else float(r["play_time_ms"] >= r["duration_ms"]) for r in rows]
+    assert np.array_equal(data.labels("train", "complete")[:300], complete, equal_nan=True)
+    assert data.labels("train", "comment_read")[:300].tolist() == [float(r["comment_stay_time"] > 0) for r in rows]
+    inputs = {f.name for f in data.schema(()).categorical} | set(data.schema(()).numeric)
+    assert not inputs & {"play_time_ms", "profile_stay_time", "comment_stay_time"}
+
+
+def test_unbiased_test_set_has_the_training_rows_of_time_and_random_exposures_after_them(logs):
+    with pytest.raises(DataUnavailable, match="log_random_4_22_to_5_08_pure.csv"):
+        prepare("kuairand_pure@unbiased", data_dir=logs, fetch=False)
+    by_time = prepare("kuairand_pure", data_dir=logs)
+    write_log(logs / "log_random_4_22_to_5_08_pure.csv", range(400, 700), 3, random=True)
+    assert prepare("kuairand_pure", data_dir=logs).directory == by_time.directory, "a file that is not read matters"
+    unbiased = prepare("kuairand_pure@unbiased", data_dir=logs)
+    schema = by_time.schema(())
+    for which in ("train", "valid"):
+        assert np.array_equal(by_time.split(which, schema).categorical(), unbiased.split(which, schema).categorical())
+        for task in by_time.tasks:
+            first, second = by_time.labels(which, task), unbiased.labels(which, task)
+            assert np.array_equal(first, second, equal_nan=True)
+    assert by_time.rows("valid") == 60 and unbiased.rows("test") == 700 - 540
+    assert validate("kuairand_pure@unbiased", data_dir=logs) == []
+
+
+def test_impossible_hour_is_named(logs):
+    path = logs / "log_standard_4_08_to_4_21_pure.csv"
+    path.write_text(path.read_text().replace(",1300,", ",9900,", 1))
+    assert any(
+        "line 2, column hourmin: '9900' is above 2359" in problem
+        for problem in validate("kuairand_pure", data_dir=logs)
+    )
+
+
+def test_a_users_own_order_splits_where_there_is_no_time(tmp_path):
+    head = "user_id,item_id,click,follow,like,share,video_category,watching_times,gender,age"
+    rows = [(user, item) for item in range(40) for user in range(9)]  # item numbers grow along each user's rows
+    lines = [f"{user},{item},{item % 2},0,{int(item % 3 == 0)},{int(user % 4 == 0)},1,2,1,1" for user, item in rows]
+    (tmp_path / "ctr_data_1M.csv").write_text("\n".join([head, *lines]) + "\n")
+    data = prepare("tenrec_ctr_1m@user_order", data_dir=tmp_path)
+    assert any("incomplete raw files: 360 of 120,342,306" in warning for warning in data.warnings)
+    schema, items = data.schema(()), {}
+    place = [f.name for f in schema.categorical].index("item_id")
+    for which in ("train", "valid", "test"):
+        codes = data.split(which, schema).categorical()[:, place] - schema.offsets[place]
+        items[which] = {data.vocabularies["item_id"][code - 2] if code > 1 else None for code in codes}
+    assert items["test"] == items["valid"] == {None}  # every user's last two items are new to training
+    assert data.rows("test") == data.rows("valid") == 9 and items["train"] == set(range(38))
+
+
+def test_movielens_says_that_it_is_a_toy():
+    for name in ("movielens_100k", "movielens_1m"):
+        dataset = find(name)
+        assert dataset.toy and "toy" in dataset.title
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_partitions_and_chains_are_of_the_datasets_own_tasks(name):
+    dataset = find(name)
+    assert not set(dataset.chain) & set(dataset.old_tasks) and len(set(dataset.chain)) == len(dataset.chain)
+    assert set(dataset.old_tasks) <= set(dataset.candidates or [task.name for task in dataset.tasks])
+
+
+def test_a_chain_of_unknown_tasks_is_refused():
+    with pytest.raises(UsageError, match="name no task: b"):
+        Dataset("x", "", (Task("a"),), ("a",), (), (Feature("f"),), chain=("b",))
