@@ -48,10 +48,17 @@ def list_(what: str, as_json: bool, data_dir: Path | None, **files: tuple[Path, 
         click.echo(
             "trained: parameters that the frozen arm trains for a new task / those of the joint model of all tasks, "
             "on inputs like Census-Income's.\n"
-            "Whoever has frozen also runs linear_probe, adapter, lora, bias_only, and whoever has finetune ewc, lwf, "
-            "replay, with few exceptions (docs/arms.md)."
+            f"Whoever has frozen also runs {_building_on('frozen')}; whoever has finetune\n"
+            f"{_building_on('finetune')}; with few exceptions (docs/arms.md)."
         )
     click.echo("--json shows everything.")
+
+
+def _building_on(needed: str) -> str:
+    """The harness's arms that a method can be run with if it supports ``needed``."""
+    from benchmark.spec.arms import ARMS
+
+    return ", ".join(name for name, arm in ARMS.items() if arm.needs == needed)
 
 
 @click.command()

@@ -7,6 +7,7 @@ inside the method is reported with its file and line.
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -267,10 +268,11 @@ def parts_of_the_harness_fit_on(model: type[MultiTaskModel]) -> str | None:
     fitting = [a for a in ARMS.values() if a.adaptation and a.supported_by(model.info.arms, model.info.without)]
     if not fitting:
         return "the method has no frozen arm"
+    trained_once = _trained(model)
+    batch = SyntheticRows(_tasks(), 64).gather(slice(0, 64))
+    before = _predict(trained_once, batch)
     for arm in fitting:
-        built = _trained(model)
-        batch = SyntheticRows(_tasks(), 64).gather(slice(0, 64))
-        before = _predict(built, batch)
+        built = copy.deepcopy(trained_once)
         try:
             adapted, trained, _ = take_in(
                 built, arm, [Task("new")], arm.resolve({}), ("conformance", model.info.name, 0)
@@ -278,7 +280,7 @@ def parts_of_the_harness_fit_on(model: type[MultiTaskModel]) -> str | None:
         except UsageError as error:
             raise Failed(f"arm '{arm.name}': {error}") from error
         adapted.zero_grad(set_to_none=True)
-        first, last = _ends(_train(adapted, SyntheticRows([Task("new")]), trained=trained), ("new",))
+        first, last = _ends(_train(adapted, SyntheticRows([Task("new")]), epochs=3, trained=trained), ("new",))
         after = _predict(adapted, batch)
         if any(not torch.equal(before[name], after[name]) for name in before if name in ("a", "b")):
             raise Failed(f"arm '{arm.name}': an old task's logits changed")

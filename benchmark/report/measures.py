@@ -23,6 +23,11 @@ ARM_TITLES = {
     "adapter": "adapters",
     "lora": "LoRA",
     "bias_only": "biases only",
+    "ia3": "(IA)3",
+    "film": "FiLM",
+    "soft_prompt": "soft prompt",
+    "table_delta": "low-rank tables",
+    "side": "side network",
     "ewc": "EWC",
     "lwf": "LwF",
 }

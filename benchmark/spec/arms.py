@@ -27,8 +27,10 @@ class Arm:
     ``stage`` 0 knows the old tasks only. ``from_stage0`` continues the stage-0 model of the same method and seed.
     ``trains`` is "old", "all", "new" or "one" (a single-task model of one task). ``frozen`` keeps everything but
     what is added for the new task. ``adaptation`` names what the harness adds to a frozen backbone, ``continual`` what
-    it adds to the loss of fine-tuning; ``options`` are their defaults. ``needs`` is the arm that a method has to
-    support for this one to work with it (itself, if empty).
+    it adds to the loss of fine-tuning; ``options`` are their defaults. ``own_head`` tells that the adaptation brings
+    all that predicts the new task, so the method's ``add_task`` is not asked. ``needs`` is the arm that a method has to
+    support for this one to work with it (itself, if empty), ``like`` an arm that asks the same of a method: who cannot
+    be run with that one cannot be run with this one either.
     """
 
     name: str
@@ -38,7 +40,9 @@ class Arm:
     from_stage0: bool = False
     frozen: bool = False
     needs: str = ""
+    like: str = ""
     adaptation: str = ""
+    own_head: bool = False
     continual: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
     paper: str = ""
@@ -49,7 +53,7 @@ class Arm:
 
     def supported_by(self, arms: Collection[str], without: Collection[str] = ()) -> bool:
         """Whether a method that declares ``arms`` and ``without`` can be run this way."""
-        return (self.needs or self.name) in arms and self.name not in without
+        return (self.needs or self.name) in arms and not {self.name, self.like} & set(without)
 
     def resolve(self, changes: Mapping[str, Any]) -> dict[str, float]:
         """The options with ``changes`` applied. Raises UsageError for a wrong name or a value that is no number of
@@ -87,8 +91,21 @@ SCRATCH = "scratch"
 JOINT = "joint"
 
 
-def _adapted(name: str, title: str, paper: str, **options: float) -> Arm:
-    return Arm(name, title, 1, "new", True, True, needs="frozen", adaptation=name, options=options, paper=paper)
+def _adapted(name: str, title: str, paper: str, *, like: str = "", own_head: bool = False, **options: float) -> Arm:
+    return Arm(
+        name,
+        title,
+        stage=1,
+        trains="new",
+        from_stage0=True,
+        frozen=True,
+        needs="frozen",
+        like=like,
+        adaptation=name,
+        own_head=own_head,
+        options=options,
+        paper=paper,
+    )
 
 
 def _continual(name: str, title: str, paper: str, **options: float) -> Arm:
@@ -103,10 +120,23 @@ ARMS = {
         Arm("frozen", "frozen backbone", stage=1, trains="new", from_stage0=True, frozen=True),
         Arm("finetune", "fine-tuning", stage=1, trains="new", from_stage0=True),
         Arm(SCRATCH, "single task from scratch", stage=1, trains="one"),
-        _adapted("linear_probe", "linear probe", "Alain and Bengio, ICLR 2017 workshop"),
+        _adapted("linear_probe", "linear probe", "Alain and Bengio, ICLR 2017 workshop", own_head=True),
+        _adapted(
+            "side",
+            "side network",
+            "Zhang et al., Side-Tuning, ECCV 2020",
+            like="linear_probe",
+            own_head=True,
+            width=32,
+        ),
         _adapted("adapter", "bottleneck adapters", "Houlsby et al., ICML 2019", width=16),
         _adapted("lora", "LoRA", "Hu et al., ICLR 2022", rank=8, alpha=8.0),
         _adapted("bias_only", "biases only", "Ben Zaken et al., ACL 2022"),
+        _adapted("ia3", "(IA)3", "Liu et al., NeurIPS 2022", like="lora"),
+        _adapted("film", "FiLM", "Perez et al., AAAI 2018", like="lora"),
+        _adapted("soft_prompt", "soft prompt", "Lester et al., EMNLP 2021"),
+        _adapted("prefix", "prefix", "Li and Liang, ACL 2021", like="soft_prompt", length=8),
+        _adapted("table_delta", "low-rank tables", "Hu et al., ICLR 2022", like="soft_prompt", rank=1),
         _continual("ewc", "fine-tuning with EWC", "Kirkpatrick et al., PNAS 2017", strength=100.0),
         _continual("lwf", "fine-tuning with distillation", "Li and Hoiem, ECCV 2016", strength=1.0),
         _continual("replay", "fine-tuning with replay", "Rolnick et al., NeurIPS 2019", share=0.05, strength=1.0),

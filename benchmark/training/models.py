@@ -37,13 +37,11 @@ def take_in(
     model: MultiTaskModel, arm: Arm, new: Sequence[Task], options: Mapping[str, float], words: tuple[str | int, ...]
 ) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
     """Let a stage-0 model take in new tasks as ``arm`` says: the model, what is trained, and warnings."""
-    # a probe reads the old tasks' representation and needs nothing that the method would add
-    probe = arm.adaptation == "linear_probe"
     known = _modules(model)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed("init", *words, "new tasks"))
-        trained = arm.take_in(model, [] if probe else new)
-        warnings = [] if probe else initialise(model, words, known)
+        trained = arm.take_in(model, [] if arm.own_head else new)
+        warnings = [] if arm.own_head else initialise(model, words, known)
         if arm.adaptation:
             known = _modules(model)
             model = adapt(arm.adaptation, model, new, options)
