@@ -22,6 +22,7 @@ from tabulate import tabulate
 from benchmark import report
 from benchmark.cli.listing import describe_plan, titles
 from benchmark.cli.options import Request, load_plugins
+from benchmark.cli.page import write_page
 from benchmark.cli.progress import ProgressDisplay, prepare_with_progress
 from benchmark.cli.trees import remember_suite, report_options
 from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError, unknown_name
@@ -107,7 +108,7 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
             stale=Freshness(request.data_dir).is_stale,
         )
     if summary.records:
-        remember_suite(sweep.out, sweep.suite)
+        remember_suite(sweep.out, sweep.suite, plan.skips)
         _write_tables(sweep)
     return _conclude(sweep, plan, summary)
 
@@ -224,7 +225,10 @@ def warn(text: str) -> None:
 
 
 def _write_tables(sweep: Sweep) -> None:
-    made = report.report(sweep.out, titles(), **report_options(sweep.out, sweep.request.data_dir))
+    options = report_options(sweep.out, sweep.request.data_dir)
+    made = report.report(sweep.out, titles(), **options)
     written = made.write(sweep.out)
     sweep.say(made.terminal(sweep.console.is_terminal))
     sweep.say(f"Wrote {len(written)} files under {sweep.out}/tables and {sweep.out}/figures.")
+    page = write_page(sweep.out, made, options["stale"])
+    sweep.say(f"Report: {page} ('python run_all.py report --open --out {sweep.out}' shows it in the browser).")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +16,30 @@ from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record, read_records
 
 if TYPE_CHECKING:
+    from benchmark.planning.plan import Skip
     from benchmark.planning.suite import Suite
 
 
 SUITE_FILE = "suite.json"
+SKIPS_FILE = "skips.json"
 
 
-def remember_suite(out: Path, suite: Suite) -> None:
-    """Keep the suite beside its results: its margin belongs to every later rebuild of the tables."""
+def remember_suite(out: Path, suite: Suite, skips: Sequence[Skip] = ()) -> None:
+    """Keep the suite beside its results, since its margin belongs to every later rebuild of the tables, and what was
+    not planned with its reasons, for the report."""
     write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
+    rows = [dataclasses.astuple(skip) for skip in skips]
+    if rows or (out / SKIPS_FILE).exists():
+        write_atomically(out / SKIPS_FILE, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
-    """What a rebuild of a result tree's tables is given beside its records: stale run ids and the suite's margin."""
-    is_stale = Freshness(data_dir).is_stale
-    options: dict[str, Any] = {"stale": [r.run_id for r in read_records(out)[0] if is_stale(r)]}
+    """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, and the
+    suite's margin."""
+    why_stale = Freshness(data_dir).why_stale
+    options: dict[str, Any] = {
+        "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
+    }
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
         options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
     return options

@@ -28,11 +28,13 @@ FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_se
 
 @dataclass(frozen=True)
 class Report:
-    """All tables and figures of a result tree. ``problems`` names records that could not be read."""
+    """All tables and figures of a result tree. ``problems`` names records that could not be read; ``groups`` are the
+    records behind the tables."""
 
     tables: tuple[Table, ...]
     plots: tuple[Plot, ...]
     problems: tuple[str, ...]
+    groups: tuple[Group, ...] = ()
 
     def files(self) -> dict[str, str]:
         """Path below the result tree to content, for every text file."""
@@ -134,7 +136,7 @@ def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
     studies = overall.studies(groups)
     made += [overall.across(study) for study in studies]
     plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in studies)]
-    return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems))
+    return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems), tuple(groups))
 
 
 def _options(roots: tuple[Path, ...], stale: Collection[str], given: Mapping[str, Any]) -> Options:
