@@ -38,7 +38,8 @@ def report(
 ) -> int:
     """Write one HTML page of a result tree: findings, leaderboard, every run.
 
-    The file report.html needs no network and no program beside a browser; it can be mailed, put beside a paper or on a web server.
+    The file report.html needs no network and no program beside a browser; it can be mailed, put beside a paper or
+    on a web server.
     """
     tree = result_tree(suite_name, out)
     load_plugins(**files)
