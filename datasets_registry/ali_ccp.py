@@ -23,7 +23,7 @@ from datasets_registry.schema import Task
 if TYPE_CHECKING:
     import numpy as np
 
-    from datasets_registry.raw.delimited import Layout
+    from datasets_registry.encoding.delimited import Layout
 
 COMMON_FIELDS = ("101", "121", "122", "124", "125", "126", "127", "128", "129")
 ROW_FIELDS = ("205", "206", "207", "216", "508", "509", "702", "853", "301")
@@ -46,18 +46,18 @@ class AliCCP(Dataset):
         return [(part, self._read_raw(files, which, part, chunk_rows)) for part, which in ((0, "train"), (2, "test"))]
 
     def _read_raw(self, files: Mapping[str, Path], which: str, part: int, chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry.raw import ali_ccp as ali_ccp_raw
+        from datasets_registry.encoding import ali_ccp_text
 
         skeleton, common_path = files[f"{which}_skeleton"], files[f"{which}_common"]
-        common = ali_ccp_raw.read_common(common_path, COMMON_FIELDS)
-        for block in ali_ccp_raw.read_joined(skeleton, common_path, common, ROW_FIELDS, chunk_rows):
+        common = ali_ccp_text.read_common(common_path, COMMON_FIELDS)
+        for block in ali_ccp_text.read_joined(skeleton, common_path, common, ROW_FIELDS, chunk_rows):
             yield self._chunk(*block, part)
 
     def _read_prepared(self, path: Path, part: int, chunk_rows: int) -> Iterator[Chunk]:
         import numpy as np
 
+        from datasets_registry.encoding import delimited
         from datasets_registry.encoding.vocabulary import to_numpy
-        from datasets_registry.raw import delimited
 
         for batch in delimited.read(path, prepared_layout(path), chunk_rows, row_bytes=90):
             values = np.stack([to_numpy(batch[name]) for name in FIELDS], 1)
@@ -86,18 +86,17 @@ class AliCCP(Dataset):
         return None
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import ali_ccp as ali_ccp_raw
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import ali_ccp_text, delimited
 
         if "_" not in key:
             return delimited.check(path, prepared_layout(path))
-        return ali_ccp_raw.check(path, skeleton=key.endswith("skeleton"))
+        return ali_ccp_text.check(path, skeleton=key.endswith("skeleton"))
 
 
 def prepared_layout(path: Path) -> Layout:
     """Columns of a ctr_cvr file, which may or may not begin with a header; 0 is an absent or rare value."""
+    from datasets_registry.encoding.delimited import Column, Layout
     from datasets_registry.raw.archives import open_plain
-    from datasets_registry.raw.delimited import Column, Layout
 
     with open_plain(path) as plain:
         header = plain.readline().startswith(b"click")

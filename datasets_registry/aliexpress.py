@@ -17,7 +17,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.raw.delimited import Layout
+    from datasets_registry.encoding.delimited import Layout
 
 COUNTRIES = {
     "nl": ("Netherlands", "1.49 GB"),
@@ -43,8 +43,8 @@ class AliExpress(Dataset):
         return [(part, self._read_file(files[key], part, chunk_rows)) for part, key in ((0, "train"), (2, "test"))]
 
     def _read_file(self, path: Path, part: int, chunk_rows: int) -> Iterator[Chunk]:
+        from datasets_registry.encoding import delimited
         from datasets_registry.encoding.vocabulary import to_numpy
-        from datasets_registry.raw import delimited
 
         for batch in delimited.read(path, layout(), chunk_rows, row_bytes=600):
             yield Chunk(
@@ -55,14 +55,14 @@ class AliExpress(Dataset):
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         return delimited.check(path, layout())
 
 
 def layout() -> Layout:
     """Columns of both files."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     return Layout(
         (

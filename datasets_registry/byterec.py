@@ -16,7 +16,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.raw.delimited import Layout
+    from datasets_registry.encoding.delimited import Layout
 
 FEATURES = ("uid", "user_city", "item_id", "author_id", "item_city", "channel", "music_id", "device")
 COLUMNS = (*FEATURES[:6], "finish", "like", *FEATURES[6:], "time", "duration_time")
@@ -30,8 +30,8 @@ class ByteRec(Dataset):
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
         import numpy as np
 
+        from datasets_registry.encoding import delimited
         from datasets_registry.encoding.vocabulary import to_numpy
-        from datasets_registry.raw import delimited
 
         for batch in delimited.read(files["log"], layout(), chunk_rows, row_bytes=64):
             long = to_numpy(batch["duration_time"]) > LONG_SECONDS
@@ -46,14 +46,14 @@ class ByteRec(Dataset):
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         return delimited.check(path, layout())
 
 
 def layout() -> Layout:
     """The file's columns."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     kinds = {name: Column(name, "integer", empty=True) for name in FEATURES}
     kinds |= {name: Column(name, "integer", low=0, high=1) for name in ("finish", "like")}

@@ -17,7 +17,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.raw.delimited import Layout
+    from datasets_registry.encoding.delimited import Layout
 
 COLUMNS = (
     "age class_worker det_ind_code det_occ_code education wage_per_hour hs_college marital_stat major_ind_code "
@@ -45,7 +45,7 @@ class CensusIncome(Dataset):
     """The two official files; the training file trains, the test file is halved."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         for part, key in ((0, "train"), (2, "test")):
             for batch in delimited.read(files[key], layout(), chunk_rows, row_bytes=520):
@@ -63,14 +63,14 @@ class CensusIncome(Dataset):
         return dataclasses.replace(self, features=tuple(f for f in self.features if f.name != "instance_weight"))
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         return delimited.check(path, layout(values=True))
 
 
 def layout(values: bool = False) -> Layout:
     """The files' columns; with ``values`` each categorical column's known values as well, for validation."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     known: Mapping[str, Any] = known_values() if values else {}
     return Layout(

@@ -18,7 +18,7 @@ from datasets_registry.base import UNDEFINED, Chunk, Dataset, Feature, register_
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.raw.delimited import Layout
+    from datasets_registry.encoding.delimited import Layout
 
 TASKS = {
     "click": "clicked",
@@ -73,8 +73,8 @@ class KuaiRand(Dataset):
         import numpy as np
         import pyarrow as pa
 
+        from datasets_registry.encoding import delimited
         from datasets_registry.encoding.vocabulary import to_arrow, to_numpy
-        from datasets_registry.raw import delimited
 
         users = _Side(files["users"], "user_id", user_layout(), USER_TEXT, USER_NUMBERS)
         videos = _Side(files["videos"], "video_id", video_layout(), (*VIDEO_TEXT, "tag"), ())
@@ -126,7 +126,7 @@ class KuaiRand(Dataset):
         return None
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         layouts = {"users": user_layout, "videos": video_layout}
         return delimited.check(path, layouts.get(key, log_layout)())
@@ -146,8 +146,8 @@ class _Side:
         import numpy as np
         import pyarrow as pa
 
+        from datasets_registry.encoding import delimited
         from datasets_registry.encoding.vocabulary import to_numpy
-        from datasets_registry.raw import delimited
 
         table = pa.Table.from_batches(list(delimited.read(path, layout, 65_536))).unify_dictionaries().combine_chunks()
         self._columns = {name: table[name].combine_chunks() for name in table.column_names}
@@ -181,8 +181,8 @@ def _labels(batch: Any) -> dict[str, Any]:
     """Labels of a log's rows, by task."""
     import numpy as np
 
+    from datasets_registry.encoding import delimited
     from datasets_registry.encoding.vocabulary import to_numpy
-    from datasets_registry.raw import delimited
 
     length, played = to_numpy(batch["duration_ms"]), to_numpy(batch["play_time_ms"])
     labels = {task: delimited.indicator(batch[column]) for task, column in FLAGS.items()}
@@ -193,7 +193,7 @@ def _labels(batch: Any) -> dict[str, Any]:
 
 def log_layout() -> Layout:
     """Columns of the logs."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     highest = dict.fromkeys(FLAGS.values(), 1) | {"hourmin": 2359}
     return Layout(
@@ -209,7 +209,7 @@ def log_layout() -> Layout:
 
 def user_layout() -> Layout:
     """Columns of the user table: ranges and one-hot codes as text, counts as numbers."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     return Layout(
         (
@@ -225,7 +225,7 @@ def user_layout() -> Layout:
 
 def video_layout() -> Layout:
     """Columns of the basic video table."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     skipped = ("upload_dt", "video_duration", "server_width", "server_height")
     return Layout(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from datasets_registry.raw.manifest import Manifest
 
 ENCODING_MODULES = (
-    "raw/ali_ccp", "raw/archives", "base", "encoding/checks", "raw/delimited", "encoding/encode", "schema_file",
-    "encoding/profiles", "encoding/splits", "encoding/vocabulary",
+    "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode",
+    "encoding/own", "schema_file", "encoding/profiles", "encoding/splits", "encoding/vocabulary",
 )  # fmt: skip
 
 
@@ -184,9 +184,9 @@ def validate(
     *,
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
-    limit: int = 20,
+    limit: int | None = None,
 ) -> list[str]:
-    """Check every row of the raw files at hand; returns the problems (at most ``limit`` per file), empty if none.
+    """Check every row of the raw files at hand; returns the problems (at most ``limit`` a file), empty if none.
 
     Each problem is one sentence that begins with the file, the line (from 1) and the column where they are known.
     Unlike `prepare` it looks into files whose checksum is wrong as well, to say what is wrong in them. Raises
@@ -227,7 +227,7 @@ def validate(
     return problems
 
 
-def _rows(dataset: Dataset, key: str, path: Path, limit: int) -> list[str]:
+def _rows(dataset: Dataset, key: str, path: Path, limit: int | None) -> list[str]:
     from datasets_registry.raw.archives import DAMAGE
 
     problems = []

@@ -9,195 +9,42 @@
     old_tasks = ["click"]                 # columns of 0 and 1; an empty cell is an undefined label
     new_tasks = ["purchase"]
 
-Optional: ``title``, ``licence``, ``citation``, ``home_page``, ``delimiter``, ``ignore`` (columns of no use; a column
-that is named nowhere is an error), ``tags = { genres = "|" }`` (multi-valued columns with their separator), ``time``
+Optional: ``title``, ``licence``, ``citation``, ``home_page``, ``delimiter`` (found from the header if it is left out),
+``decimal = ","`` for numbers like 3,14, ``ignore`` (columns of no use; a column that is named nowhere is an error),
+``tags = { genres = "|" }`` (multi-valued columns with their separator), ``time``
 and ``group`` (columns for splits and profiles, not inputs unless listed), ``split`` ("random", with ``time`` also
 "time", with both "user_order"), ``min_count``, ``allow_leaks``, and per task a table ``[tasks.purchase]`` with
 ``space``, ``excludes``, ``kind`` ("regression") or ``title``. Paths are relative to the schema file.
+In ``categorical``, ``numeric`` and ``ignore`` a name may be a pattern (``"f_*"``): it takes the file's columns that fit
+and that no other key names.
 
 A copy on the Hugging Face Hub is read through the ``datasets`` library, which fetches and caches it: then ``hub``
-names the repository, ``revision`` its commit (40 digits: a branch may move, a commit may not) and ``files`` the splits.
+names the repository, ``revision`` its commit (40 digits: a branch may move, a commit may not) and ``files`` the splits;
+``config`` names one of the repository's configurations, ``data_files`` its files (a pattern, or a table by split), and
+``streaming = true`` reads row by row without the library's copy on disk.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import fnmatch
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmark.core.errors import DataError, DataUnavailable, UsageError, unknown_name
-from datasets_registry.base import UNDEFINED, Chunk, Dataset, Feature
+from benchmark.core.errors import DataError, UsageError, unknown_name
+from datasets_registry.base import Feature
 from datasets_registry.catalogue import DATASETS
+from datasets_registry.encoding.own import Hub, OwnDataset, delimiter_of, header
 from datasets_registry.schema import Task
 
-if TYPE_CHECKING:
-    from datasets_registry.raw.delimited import Layout
-
-PARTS = {"train": 0, "valid": 1, "test": 2, "all": 0}
 TAG_LENGTH = 8
+_PATTERN = re.compile(r"[*?]")
 _KEYS = (
     "name files title licence citation home_page categorical numeric tags ignore old_tasks new_tasks time group split "
-    "min_count delimiter allow_leaks tasks hub revision"
+    "min_count delimiter decimal allow_leaks tasks hub revision config data_files streaming"
 ).split()
-
-
-@dataclasses.dataclass(frozen=True)
-class OwnDataset(Dataset):
-    """Files as described by a schema file; ``paths`` by part."""
-
-    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
-    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    ignore: tuple[str, ...] = ()
-    time: str | None = None
-    group: str | None = None
-    delimiter: str = ","
-    hub: str = ""
-    revision: str = ""
-    hub_splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def configuration(self) -> str:
-        hub = (self.hub, self.revision, dict(self.hub_splits))
-        return repr((dict(self.tags), self.time, self.group, self.delimiter, hub))
-
-    def local_files(self) -> Mapping[str, Path]:
-        return self.paths
-
-    def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        for key in sorted(self.hub_splits, key=lambda key: PARTS[key]):
-            for columns in _from_hub(self, self.hub_splits[key], chunk_rows):
-                yield self._chunk(columns, Path(self.hub, self.hub_splits[key]), PARTS[key])
-        for key in sorted(files, key=lambda key: PARTS[key]):
-            rows = _parquet if files[key].suffix == ".parquet" else _delimited
-            for columns in rows(self, files[key], chunk_rows):
-                yield self._chunk(columns, files[key], PARTS[key])
-
-    def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
-
-        return iter(()) if path.suffix == ".parquet" else delimited.check(path, self.layout())
-
-    def layout(self) -> Layout:
-        """Columns of the delimited files."""
-        from datasets_registry.raw.delimited import Column, Layout
-
-        columns = {name: Column(name, "skip") for name in self.ignore}
-        columns |= {name: Column(name, "integer") for name in (self.time, self.group) if name}
-        columns |= {
-            f.name: Column(f.name, "text" if f.kind == "categorical" else "number", empty=True) for f in self.features
-        }
-        for task in self.tasks:
-            bounds = (0, 1) if task.kind == "binary" else (None, None)
-            columns[task.name] = Column(task.name, "number", low=bounds[0], high=bounds[1], empty=True)
-        return Layout(tuple(columns.values()), self.delimiter, header=True, quoted=True, nulls=("",))
-
-    def _chunk(self, columns: Mapping[str, Any], path: Path, part: int) -> Chunk:
-        import numpy as np
-
-        keys = {}
-        for key, column in (("time", self.time), ("group", self.group)):
-            if column:
-                keys[key] = _integers(columns[column], path, column)
-        labels = {}
-        for task in self.tasks:
-            values = _numbers(columns[task.name], path, task.name)
-            if task.kind == "regression":
-                labels[task.name] = values.astype(np.float32)
-                continue
-            wrong = ~((values == 0) | (values == 1) | np.isnan(values))
-            if wrong.any():
-                raise DataError(f"{path}, column {task.name}: label {values[wrong][0]:g} is neither 0 nor 1.")
-            labels[task.name] = np.where(np.isnan(values), UNDEFINED, values).astype(np.uint8)
-        features = {f.name: self._feature(f, columns[f.name], path) for f in self.features}
-        return Chunk(features, labels, part, keys)
-
-    def _feature(self, feature: Feature, column: Any, path: Path) -> Any:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if feature.kind == "numeric":
-            return _numbers(column, path, feature.name)
-        if pa.types.is_dictionary(column.type) and (
-            feature.name in self.tags or not pa.types.is_string(column.type.value_type)
-        ):
-            column = column.cast(column.type.value_type)
-        if feature.name in self.tags:
-            return column if pa.types.is_list(column.type) else pc.split_pattern(column, self.tags[feature.name])
-        if pa.types.is_integer(column.type):
-            return column.cast(pa.int64())
-        return column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
-
-
-def _delimited(dataset: OwnDataset, path: Path, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
-    from datasets_registry.raw import delimited
-
-    for batch in delimited.read(path, dataset.layout(), chunk_rows):
-        yield {name: batch[name] for name in batch.schema.names}
-
-
-def _parquet(dataset: OwnDataset, path: Path, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-        names = _known(dataset, file.schema_arrow.names, path)
-        for batch in file.iter_batches(chunk_rows, columns=names, use_threads=False):
-            yield {name: batch[name] for name in names}
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: no readable Parquet file ({error}).") from error
-
-
-def _from_hub(dataset: OwnDataset, split: str, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
-    import datasets  # the Hugging Face library: it fetches, and keeps an Arrow copy in its own cache
-
-    try:
-        rows = datasets.load_dataset(dataset.hub, revision=dataset.revision, split=split)
-    except Exception as error:  # the library has no common base of its own for what can go wrong
-        text = f"'{dataset.name}': {dataset.hub} at {dataset.revision} cannot be read from the Hub: {error}"
-        raise DataUnavailable(text) from error
-    names = _known(dataset, rows.column_names, f"{dataset.hub}, split {split}")
-    for batch in rows.with_format("arrow").iter(chunk_rows):
-        yield {name: batch[name].combine_chunks() for name in names}
-
-
-def _known(dataset: OwnDataset, present: list[str], where: str | Path) -> list[str]:
-    """The columns to read. Raises DataError for those that are missing or that the schema file does not name."""
-    names = [column.name for column in dataset.layout().columns if column.kind != "skip"]
-    missing = [name for name in names if name not in present]
-    extra = [name for name in present if name not in names and name not in dataset.ignore]
-    for what, found in (("missing", missing), ("unknown", extra)):
-        if found:
-            raise DataError(f"{where}: {what} columns: {', '.join(found)}; correct the schema file or use ignore.")
-    return names
-
-
-def _numbers(column: Any, path: Path, name: str) -> Any:
-    """float64 [n], NaN where missing."""
-    import pyarrow as pa
-
-    from datasets_registry.encoding.vocabulary import to_numpy
-
-    try:
-        numbers = column.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{path}, column {name}: not numeric ({error}).") from error
-    return to_numpy(numbers.fill_null(float("nan")) if numbers.null_count else numbers)
-
-
-def _integers(column: Any, path: Path, name: str) -> Any:
-    import pyarrow as pa
-
-    from datasets_registry.encoding.vocabulary import to_numpy
-
-    try:
-        return to_numpy(column.cast(pa.int64()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, DataError) as error:
-        raise DataError(
-            f"{path}, column {name}: a time or group must be a whole number in every row ({error})."
-        ) from error
 
 
 def load_file(path: str | Path) -> list[str]:
@@ -249,8 +96,9 @@ def read_schema(path: Path) -> OwnDataset:
         if name not in tasks:
             raise UsageError(f"{path}: {unknown_name('task', name, tasks)}")
     try:
+        _expand(content, paths, tasks)
         return _dataset(path, content, paths, hub_splits, tasks)
-    except (TypeError, ValueError, UsageError) as error:
+    except (TypeError, ValueError, UsageError, DataError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
@@ -265,10 +113,14 @@ def _check_types(path: Path, content: Mapping[str, Any]) -> None:
             good, kind = texts(value), "a list of names"
         elif key == "min_count":
             good, kind = isinstance(value, int) and not isinstance(value, bool) and value >= 1, "a whole number from 1"
-        elif key in ("tags", "files") and isinstance(value, dict):
+        elif key in ("tags", "files", "data_files") and isinstance(value, dict):
             good, kind = all(isinstance(part, str) and part for part in value.values()), "a table of texts"
         elif key == "tasks":
             good, kind = isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()), "tables"
+        elif key == "streaming":
+            good, kind = isinstance(value, bool), "true or false"
+        elif key == "decimal":
+            good, kind = value in (".", ","), "a point or a comma"
         elif key == "delimiter":
             good, kind = isinstance(value, str) and len(value) == 1 and value not in '"\r\n\0', "one character"
         else:
@@ -294,7 +146,6 @@ def _dataset(
     if split not in splits:
         raise UsageError(f"{path}: {unknown_name('split', split, splits, 'Some need a time or group column.')}")
     tags, few = content.get("tags", {}), content.get("min_count", 1)
-    tabbed = any(file.name.removesuffix(".gz").endswith(".tsv") for file in paths.values())
     return OwnDataset(
         name=content["name"],
         title=content.get("title", content["name"]),
@@ -316,11 +167,45 @@ def _dataset(
         ignore=tuple(content.get("ignore", ())),
         time=time,
         group=group,
-        delimiter=content.get("delimiter", "\t" if tabbed else ","),
-        hub=content.get("hub", ""),
-        revision=content.get("revision", ""),
-        hub_splits=hub_splits,
+        delimiter=content["delimiter"],
+        decimal=content.get("decimal", "."),
+        hub=Hub(
+            repository=content.get("hub", ""),
+            revision=content.get("revision", ""),
+            config=content.get("config", ""),
+            data_files=content.get("data_files"),
+            streaming=content.get("streaming", False),
+            splits=hub_splits,
+        ),
     )
+
+
+def _expand(content: dict[str, Any], paths: Mapping[str, Path], tasks: list[str]) -> None:
+    """Find the delimiter and replace patterns by the columns of the first file that fit and are named nowhere else.
+
+    Raises UsageError for a pattern that fits nothing.
+    """
+    first = next(iter(paths.values()), None)
+    content.setdefault("delimiter", delimiter_of(first) if first else ",")
+    lists = [key for key in ("categorical", "numeric", "ignore") if content.get(key)]
+    plain = {name for key in lists for name in content[key] if not _PATTERN.search(name)}
+    taken = plain | {*tasks, *content.get("tags", {}), content.get("time"), content.get("group")}
+    if all(not _PATTERN.search(name) for key in lists for name in content[key]):
+        return
+    if first is None:
+        raise UsageError("patterns need a file at hand; name the columns of a dataset on the Hub one by one.")
+    present = header(first, content["delimiter"])
+    for key in lists:
+        names: list[str] = []
+        for name in content[key]:
+            fitting = [
+                column for column in present if column and column not in taken and fnmatch.fnmatchcase(column, name)
+            ]
+            if _PATTERN.search(name) and not fitting and name not in present and key != "ignore":
+                raise UsageError(f"{key}: no column that is not named elsewhere fits '{name}'.")
+            names += fitting if _PATTERN.search(name) and name not in present else [name]
+            taken |= set(fitting)
+        content[key] = names
 
 
 def _listed(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.raw.delimited import Layout
+    from datasets_registry.encoding.delimited import Layout
 
 FEATURES = ("user_id", "item_id", "video_category", "gender", "age")
 LABELS = ("click", "like", "share", "follow")
@@ -29,8 +29,8 @@ class Tenrec(Dataset):
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
         import numpy as np
 
+        from datasets_registry.encoding import delimited
         from datasets_registry.encoding.vocabulary import to_numpy
-        from datasets_registry.raw import delimited
 
         for batch in delimited.read(files["log"], layout(), chunk_rows, row_bytes=48):
             yield Chunk(
@@ -40,14 +40,14 @@ class Tenrec(Dataset):
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         return delimited.check(path, layout())
 
 
 def layout() -> Layout:
     """The columns that are read."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     return Layout(
         (

@@ -163,7 +163,7 @@ class {cls}(Dataset):
     """One comma-separated file with a header."""
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         for batch in delimited.read(files["log"], layout(), chunk_rows):
             yield Chunk(
@@ -172,14 +172,14 @@ class {cls}(Dataset):
             )
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.raw import delimited
+        from datasets_registry.encoding import delimited
 
         return delimited.check(path, layout())
 
 
 def layout():
     """Every column of the file; kinds are "text", "integer", "number" and "skip"."""
-    from datasets_registry.raw.delimited import Column, Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
     return Layout(
         (

@@ -135,6 +135,9 @@ def _stage(
     with pa.OSFile(str(path), "wb") as file:
         for chunk in chunks:
             columns = {f"x:{f.name}": _arrow(chunk.features[f.name], f, dataset) for f in dataset.features}
+            for feature in dataset.features:
+                if feature.kind == "numeric":
+                    finite(columns[f"x:{feature.name}"], feature, dataset.name, done)
             columns |= {
                 f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks if t.name not in dataset.rarest
             }
@@ -164,6 +167,25 @@ def _arrow(column: Any, feature: Feature, dataset: Dataset) -> pa.Array:
             f"'{dataset.name}': numeric feature '{feature.name}' must be read as float64, not {array.type}."
         )
     return array
+
+
+def finite(column: pa.Array, feature: Feature, dataset: str, before: int = 0) -> None:
+    """Raises DataError if a number of the column, or its logarithm where that is the input, is infinite or undefined.
+
+    One such cell would stretch the scale until every other value of the feature is the same. ``before`` rows came
+    before the column's.
+    """
+    import pyarrow.compute as pc
+
+    if not pc.all(pc.or_(pc.is_finite(column), pc.is_nan(column)), min_count=0).as_py():
+        row = pc.index(pc.is_inf(column), True).as_py()
+        raise DataError(f"'{dataset}': numeric feature '{feature.name}' is infinite in row {before + row + 1:,}.")
+    if feature.log and pc.any(pc.less_equal(column, -1.0), min_count=0).as_py():
+        row = pc.index(pc.less_equal(column, -1.0), True).as_py()
+        raise DataError(
+            f"'{dataset}': numeric feature '{feature.name}' is {column[row].as_py():g} in row {before + row + 1:,}, "
+            "and its input is log(1 + x)."
+        )
 
 
 def _batches(stage: Path) -> Iterator[pa.RecordBatch]:

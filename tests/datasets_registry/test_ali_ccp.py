@@ -69,10 +69,10 @@ def test_minimum_count_and_the_rarest_scenario(raw):
 
 
 def test_chunks_and_threads_change_nothing(raw, tmp_path, monkeypatch):
-    from datasets_registry.raw import ali_ccp as ali_ccp_raw
+    from datasets_registry.encoding import ali_ccp_text
 
     first = prepare("ali_ccp", data_dir=raw, cache_dir=tmp_path / "a", chunk_rows=17)
-    monkeypatch.setattr(ali_ccp_raw, "THREADS", 1)
+    monkeypatch.setattr(ali_ccp_text, "THREADS", 1)
     second = prepare("ali_ccp", data_dir=raw, cache_dir=tmp_path / "b")
     assert first.fingerprint == second.fingerprint
 
@@ -128,8 +128,7 @@ def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
     """What comes after the prefix may be anything: it is not looked at, and the arrays are the whole files'."""
     import contextlib
 
-    from datasets_registry.raw import ali_ccp as ali_ccp_raw
-    from datasets_registry.raw import delimited
+    from datasets_registry.encoding import ali_ccp_text, delimited
     from datasets_registry.raw.archives import open_plain
 
     rng = np.random.default_rng(0)
@@ -151,7 +150,7 @@ def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
             opened[path.name] = Counting(plain)
             yield opened[path.name]
 
-    for module in (ali_ccp_raw, delimited):
+    for module in (ali_ccp_text, delimited):
         monkeypatch.setattr(module, "open_plain", counted)
     garbage = b"\xff not,a row\n" * 400_000
     for path in tmp_path.iterdir():
@@ -188,7 +187,7 @@ def test_prepared_layout_is_recognised(shared, tmp_path):
 
 
 def test_digits_are_read_eight_at_a_time():
-    from datasets_registry.raw.ali_ccp import _Bad, _decimal, _hexadecimal
+    from datasets_registry.encoding.ali_ccp_text import _Bad, _decimal, _hexadecimal
 
     texts = ["0", "7", "10", "99999999", "12345678", "123456789", "2147483647", "0000000042"]
     line = "padding:" + ":".join(texts) + ":"

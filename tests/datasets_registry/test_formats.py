@@ -210,6 +210,18 @@ def test_hostile_movielens_file(tmp_path, name, change, says):
         ("byterec", "final_track2_train.txt", "\t".join("1 2 3 4 5 6 0 1".split()), "line 1: 8 columns, expected 12"),
         ("kuairand_pure", "log_standard_4_08_to_4_21_pure.csv", "1,2", "line 2: 2 columns, expected 19"),
         ("aliexpress_nl", "AliExpress_NL/train.csv", "7,x" + ",0" * 80, "line 2, column categorical_1: 'x'"),
+        (
+            "aliexpress_nl",
+            "AliExpress_NL/train.csv",
+            "7" + ",0" * 78 + ",inf,0,0",
+            "line 2, column numerical_62: 'inf'",
+        ),
+        (
+            "kuairand_pure",
+            "log_standard_4_08_to_4_21_pure.csv",
+            "1,2,3,4,inf" + ",0" * 14,
+            "line 2, column time_ms: 'inf'",
+        ),
     ],
 )
 def test_hostile_row_of_other_readers(tmp_path, dataset, file, line, says):

@@ -111,8 +111,11 @@ CASES = {
     "missing column": (lambda t: t.replace("price,", "cost,", 1), "missing columns: price; unknown columns: cost"),
     "extra column": (lambda t: t.replace("note,", "note,more,", 1), "line 1: unknown columns: more"),
     "duplicate": (lambda t: t.replace("note,", "price,", 1), "line 1: duplicate columns: price"),
-    "CRLF": (lambda t: t.replace("\n", "\r\n"), "line 1: ends with CR LF"),
-    "BOM": (lambda t: "\ufeff" + t, "line 1: begins with a byte order mark"),
+    "infinite": (lambda t: t + "u1,,inf,a,1,1,n,0,0\n", "line 302, column price: 'inf' is not finite"),
+    "too large": (lambda t: t + "u1,,1e400,a,1,1,n,0,0\n", "line 302, column price: '1e400' is not finite"),
+    "underscore": (lambda t: t + "u1,,1,a,1_0,1,n,0,0\n", "line 302, column when: '1_0' is no whole number"),
+    "25 digits": (lambda t: t + f"u1,,1,a,{'9' * 25},1,n,0,0\n", "line 302, column when: .* does not fit"),
+    "no time": (lambda t: t + "u1,,1,a,inf,1,n,0,0\n", "line 302, column when: 'inf' is no whole number"),
 }  # fmt: skip
 
 
@@ -169,14 +172,16 @@ def test_copy_on_the_hub_at_a_pinned_commit(shop, monkeypatch):
     asked = []
     real = datasets.load_dataset
 
-    def load(path, revision, split):
-        asked.append((path, revision, split))
+    def load(path, revision, split, **more):
+        asked.append((path, revision, split, *more.items()))
         files = str(shop / "shop.csv")
         kinds = {name: datasets.Value("string") for name in ("user", "country", "genres", "note")}
         kinds |= {name: datasets.Value("int64") for name in ("when", "user_number", "click", "purchase")}
         features = datasets.Features({name: kinds.get(name, datasets.Value("float64")) for name in HEADER.split(",")})
         cache = str(shop / "hf")
-        return real("csv", data_files=files, split="train", features=features, cache_dir=cache, keep_default_na=False)
+        streaming = more.get("streaming", False)
+        return real("csv", data_files=files, split="train", features=features, cache_dir=cache, keep_default_na=False,
+                    streaming=streaming)  # fmt: skip
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     commit = "0123456789" * 4
@@ -190,6 +195,11 @@ def test_copy_on_the_hub_at_a_pinned_commit(shop, monkeypatch):
     for which in ("train", "valid", "test"):
         for task in ("click", "purchase"):
             assert np.array_equal(data.labels(which, task), here.labels(which, task), equal_nan=True)
+    (shop / "hub.toml").write_text('config = "small"\ndata_files = "shop/*.csv"\nstreaming = true\n' + text)
+    streamed = prepare(read_schema(shop / "hub.toml"))
+    more = (("name", "small"), ("data_files", "shop/*.csv"), ("streaming", True))
+    assert asked[1:] == [("somebody/shop", commit, "train", *more)] and streamed.directory != data.directory
+    assert streamed.fingerprint == data.fingerprint
     (shop / "hub.toml").write_text(text.replace(commit, "main"))
     with pytest.raises(UsageError, match="cannot move"):
         read_schema(shop / "hub.toml")
@@ -218,3 +228,71 @@ def test_regression_and_undefined_labels(shop):
     labels = data.labels("train", "click")
     assert data.tasks["click"].partial and not data.tasks["purchase"].partial
     assert 0.2 < np.isnan(labels).mean() < 0.6 and set(labels[~np.isnan(labels)]) == {0.5}
+
+
+def test_files_as_spreadsheets_write_them_are_the_same_data(shop):
+    plain = prepare(read_schema(shop / "shop.toml"))
+    text = (shop / "shop.csv").read_text()
+    with_mark = "\ufeff" + text.replace("\n", "\r\n")
+    indexed = "".join(f"{'' if i == 0 else i},{line}\n" for i, line in enumerate(text.splitlines()))
+    spread = re.sub(r'("[^"]*")|,', lambda m: m[1] or ";", text)  # semicolons between cells, commas inside quotes stay
+    spread = re.sub(r"(\d)\.(\d)", r"\1,\2", spread)
+    for content, option in ((with_mark, ""), (indexed, ""), (spread, 'decimal = ","\n')):
+        (shop / "shop.csv").write_text(content, newline="")
+        (shop / "shop.toml").write_text(option + SCHEMA)
+        dataset = read_schema(shop / "shop.toml")
+        assert validate(dataset) == [] and prepare(dataset).fingerprint == plain.fingerprint
+
+
+def test_patterns_take_the_columns_that_no_other_key_names(shop):
+    lines = (shop / "shop.csv").read_text().splitlines()
+    more = [",".join([line, *(f"{name}{i}" if k == 0 else str(k + i) for name in ("f_", "x_") for i in range(40))])
+            for k, line in enumerate(lines)]  # fmt: skip
+    (shop / "shop.csv").write_text("\n".join(more) + "\n")
+    text = SCHEMA.replace('numeric = ["price"]', 'numeric = ["pri*", "f_*"]').replace('["note"]', '["*"]')
+    (shop / "shop.toml").write_text(text)
+    data = prepare(read_schema(shop / "shop.toml"))
+    assert data.schema(()).numeric == ("price", *(f"f_{i}" for i in range(40)))
+    (shop / "shop.toml").write_text(text.replace("f_*", "g_*"))
+    with pytest.raises(UsageError, match=r"numeric: no column .* fits 'g_\*'"):
+        read_schema(shop / "shop.toml")
+
+
+def test_a_quoted_cell_may_go_over_lines_for_validate_as_for_fetch(shop):
+    text = (shop / "shop.csv").read_text().replace('"x, y"', '"x,\n""y"""', 7)
+    (shop / "shop.csv").write_text(text)
+    dataset = read_schema(shop / "shop.toml")
+    assert validate(dataset) == [] and sum(prepare(dataset).meta["rows"].values()) == 300
+    (shop / "shop.csv").write_text(text + "u1,,dear,a,1,1,n,0,0\n")
+    assert validate(dataset) == [f"{shop / 'shop.csv'}, line 309, column price: 'dear' is no number"]
+
+
+def test_every_bad_row_is_listed(shop):
+    lines = (shop / "shop.csv").read_text().splitlines()
+    lines[1:] = [re.sub(r",\d$", ",7", line) for line in lines[1:]]
+    (shop / "shop.csv").write_text("\n".join(lines) + "\n")
+    problems = validate(read_schema(shop / "shop.toml"))
+    assert len(problems) == 300 and all("column purchase: '7' is above 1" in problem for problem in problems)
+    assert len(validate(read_schema(shop / "shop.toml"), limit=5)) == 6
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("user_number", np.full(40, 2**63 + 1, np.uint64), "column user_number: a time or group"),
+        ("price", np.full(40, np.inf), "numeric feature 'price' is infinite in row 1"),
+        ("user", np.full(40, 2**63 + 1, np.uint64), "column user: cannot be taken as categories"),
+        ("click", np.full(40, 3), "column click: label 3 is neither 0 nor 1"),
+        ("price", np.full(40, b"x"), "column price: not numeric"),
+    ],
+)
+def test_hostile_parquet(shop, column, values, says):
+    columns = {"user": ["u"] * 40, "country": ["c"] * 40, "price": [1.0] * 40, "genres": ["a|b"] * 40}
+    columns |= {name: list(range(40)) for name in ("when", "user_number", "note")}
+    columns |= {name: [0, 1] * 20 for name in ("click", "purchase")}
+    pa.parquet.write_table(pa.table(columns | {column: values}), shop / "shop.parquet")
+    (shop / "shop.toml").write_text(SCHEMA.replace("shop.csv", "shop.parquet"))
+    dataset = read_schema(shop / "shop.toml")
+    with pytest.raises(DataError, match=says):
+        prepare(dataset)
+    assert any(re.search(says, problem) for problem in validate(dataset))

@@ -27,8 +27,7 @@ from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import SUITES, load_suite
 from benchmark.records.record import read_record
 from benchmark.report.groups import read_arrays
-from datasets_registry.raw import ali_ccp as ali_ccp_raw
-from datasets_registry.raw import delimited
+from datasets_registry.encoding import ali_ccp_text, delimited
 from datasets_registry.schema_file import read_schema
 from tests.datasets_registry import ali_ccp_files
 from tests.datasets_registry.test_own import HEADER, SCHEMA, rows
@@ -59,7 +58,7 @@ def readers(scratch: Path) -> dict[str, Reader]:
     hub += 'categorical = ["a"]\nold_tasks = ["b"]\n'
     raw = ali_ccp_files.write(scratch / "ali", rows=6, common_rows=3, pool=3)
     skeleton, common = raw / "sample_skeleton_train.csv", raw / "common_features_train.csv"
-    keys = ali_ccp_raw.read_common(common, ["121", "122"])
+    keys = ali_ccp_text.read_common(common, ["121", "122"])
     archive = io.BytesIO()
     np.savez_compressed(archive, weights=np.ones((3, 2), np.float32), tasks=np.array(["a", "b"]))
     record = next(Path(__file__).resolve().parents[2].glob("results/reference/runs/*/mpt_rec/frozen/*/record.json"))
@@ -71,10 +70,10 @@ def readers(scratch: Path) -> dict[str, Reader]:
         list(delimited.check(path, own.layout()))
 
     def read_skeleton(path: Path) -> None:
-        list(ali_ccp_raw.read_joined(path, common, keys, ["205", "206"], 4))
+        list(ali_ccp_text.read_joined(path, common, keys, ["205", "206"], 4))
 
     def check_skeleton(path: Path) -> None:
-        list(ali_ccp_raw.check(path, skeleton=True))
+        list(ali_ccp_text.check(path, skeleton=True))
 
     csv = ((scratch / "shop.csv").read_bytes(),)
     suites = tuple(path.read_bytes() for path in sorted(SUITES.glob("*.toml")))
@@ -88,7 +87,7 @@ def readers(scratch: Path) -> dict[str, Reader]:
         "Ali-CCP skeleton": Reader(read_skeleton, "skeleton.csv", (skeleton.read_bytes(),)),
         "Ali-CCP skeleton, validated": Reader(check_skeleton, "skeleton.csv", (skeleton.read_bytes(),)),
         "Ali-CCP common features": Reader(
-            lambda path: ali_ccp_raw.read_common(path, ["121", "122"]), "common.csv", (common.read_bytes(),)
+            lambda path: ali_ccp_text.read_common(path, ["121", "122"]), "common.csv", (common.read_bytes(),)
         ),
         "arrays beside a record": Reader(read_arrays, "attention.npz", (archive.getvalue(),)),
     }
