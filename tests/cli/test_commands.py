@@ -26,16 +26,15 @@ def test_the_short_help_is_the_docstring_s_first_sentence(name):
     assert command(name).name == name
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in COMMANDS), ["list", "suites"]], ids=" ".join
-)
-def test_help_and_listings_load_nothing_heavy(words):
+def test_help_completion_and_listings_load_nothing_heavy():
+    calls = [["--help"], *([name, "--help"] for name in COMMANDS), ["completion", "zsh"], ["list", "suites"]]
     program = f"""
 import sys
 from benchmark.cli.main import cli
-cli.main({words!r}, standalone_mode=False)
-loaded = [name for name in {HEAVY!r} if name in sys.modules]
-assert not loaded, loaded
+for words in {calls!r}:
+    cli.main(words, standalone_mode=False)
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    assert not loaded, (words, loaded)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -99,7 +98,7 @@ def test_the_request_has_a_field_for_every_option_that_makes_one():
     assert {option.name for option in collecting.params} == {field.name for field in fields(Request)}
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cudda", "cuda:99"])
 def test_a_dry_run_refuses_a_device_that_the_run_would_refuse(device, mpt):
     result = mpt("--suite", "smoke", "--device", device, "--dry-run")
-    assert result.code == 2 and device in result.text
+    assert result.code == 2 and device.partition(":")[0] in result.text
