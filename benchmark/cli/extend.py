@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from benchmark.cli.options import data_option
+from benchmark.kit import check_dataset as kit
+from benchmark.kit import skeletons
+from methods import METHODS
 
 
 @click.command("new-method")
@@ -14,9 +17,7 @@ from benchmark.cli.options import data_option
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")
 def new_method(name: str, directory: Path) -> None:
     """Write a runnable method file and its test, to be changed into yours."""
-    from benchmark.kit.new_method import new_method as write
-
-    file, test = write(name, directory)
+    file, test = skeletons.new_method(name, directory)
     click.echo(f"{file}\n{test}")
     click.echo(f"Try it: python run_all.py --suite smoke --method-file {file} --methods {name}")
 
@@ -28,8 +29,7 @@ def check_method(target: str) -> int:
 
     TARGET is a name, or a .py file of yours.
     """
-    from benchmark.kit.check_method import check
-    from methods import METHODS
+    from benchmark.kit.check_method import check  # it imports torch
 
     names = METHODS.load_file(target) if target.endswith(".py") else [target]
     failed = 0
@@ -49,9 +49,7 @@ def check_method(target: str) -> int:
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to write it.")
 def new_dataset(name: str, directory: Path) -> None:
     """Write a dataset file and its manifest, ready to be filled in."""
-    from benchmark.kit.check_dataset import new_dataset as write
-
-    for path in write(name, directory):
+    for path in skeletons.new_dataset(name, directory):
         click.echo(path)
 
 
@@ -63,9 +61,7 @@ def check_dataset(target: str, data_dir: Path | None) -> int:
 
     TARGET is a name, or a .py or .toml file of yours.
     """
-    from benchmark.kit.check_dataset import check_dataset as check
-
-    findings = check(target, data_dir=data_dir)
+    findings = kit.check_dataset(target, data_dir=data_dir)
     for found in findings:
         mark = "pass" if found.ok else "warn" if found.warning else "FAIL"
         click.echo(f"{mark}  {found.check}{': ' + found.message if found.message else ''}")

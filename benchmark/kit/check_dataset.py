@@ -1,8 +1,7 @@
-"""What every dataset has to fulfil, checked on the real thing; and the skeleton of a new one."""
+"""What every dataset has to fulfil, checked on the real thing."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError
+from benchmark.core.errors import BenchmarkError, DataUnavailable
 from datasets_registry.pipeline import find, prepare, validate
-from datasets_registry.raw.manifest import MANIFESTS
 from datasets_registry.schema_file import load_file
 
 if TYPE_CHECKING:
@@ -141,109 +139,3 @@ def _arrays(data: EncodedDataset) -> Iterator[Finding]:
             if task.kind == "binary" and not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
                 bad.append(f"{which}: task '{name}' has a label other than 0 and 1")
     yield Finding("arrays", not bad, "; ".join(bad))
-
-
-# ---- a new one ------------------------------------------------------------------------------------------------------
-
-SKELETON = '''\
-"""{title}: say where the data comes from, and how this preparation differs from others."""
-
-from __future__ import annotations
-
-import dataclasses
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
-from datasets_registry.schema import Task
-
-
-@dataclasses.dataclass(frozen=True)
-class {cls}(Dataset):
-    """One comma-separated file with a header."""
-
-    def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
-        from datasets_registry.encoding import delimited
-
-        for batch in delimited.read(files["log"], layout(), chunk_rows):
-            yield Chunk(
-                features={{feature.name: batch[feature.name] for feature in self.features}},
-                labels={{task.name: delimited.indicator(batch[task.name]) for task in self.tasks}},
-            )
-
-    def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.encoding import delimited
-
-        return delimited.check(path, layout())
-
-
-def layout():
-    """Every column of the file; kinds are "text", "integer", "number" and "skip"."""
-    from datasets_registry.encoding.delimited import Column, Layout
-
-    return Layout(
-        (
-            Column("user", "integer"),
-            Column("item", "integer"),
-            Column("price", "number", low=0, empty=True),
-            Column("click", "integer", low=0, high=1),
-            Column("purchase", "integer", low=0, high=1),
-        ),
-        header=True,
-        nulls=("",),
-    )
-
-
-register_dataset(
-    {cls}(
-        name="{name}",
-        title="{title}",
-        tasks=(Task("click", "clicked"), Task("purchase", "bought", space=None)),
-        old_tasks=("click",),
-        new_tasks=("purchase",),
-        features=(Feature("user"), Feature("item", min_count=2), Feature("price", "numeric")),
-        licence="",
-        citation="",
-        home_page="",
-        size="",
-        manifest={manifest},
-        split="random",
-        splits=("random",),
-    )
-)
-'''
-MANIFEST = """\
-# {title}. sha256 and bytes are those of the decompressed file; leave them out where nobody publishes them.
-page = "https://example.org/{name}"
-licence = ""
-login = true
-instructions = "Say what to download from which page."
-
-[files.log]
-names = ["{name}.csv"]
-
-# [[mirrors]]
-# title = "official"
-# urls.log = "https://example.org/{name}.csv.gz"
-"""
-
-
-def new_dataset(name: str, directory: str | Path) -> tuple[Path, Path]:
-    """Write ``directory``/<name>.py and its manifest <name>.toml, ready to run on a file <name>.csv; returns both.
-
-    In the package's own directory the manifest goes to manifests/. Raises UsageError for a bad name or a taken one.
-    """
-    directory = Path(directory)
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"A dataset's name is small letters, digits and '_', not {name!r}.")
-    inside = directory.resolve() == MANIFESTS.parent.resolve()
-    code, manifest = directory / f"{name}.py", directory / ("manifests" if inside else "") / f"{name}.toml"
-    for path in (code, manifest):
-        if path.exists():
-            raise UsageError(f"{path} exists already.")
-    directory.mkdir(parents=True, exist_ok=True)
-    title = name.replace("_", " ").title()
-    reference = f'"{name}"' if inside else 'str(Path(__file__).with_suffix(".toml"))'
-    code.write_text(SKELETON.format(name=name, title=title, cls=title.replace(" ", ""), manifest=reference))
-    manifest.write_text(MANIFEST.format(name=name, title=title))
-    return code, manifest

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmark.core.errors import UsageError
-from benchmark.kit.check_dataset import check_dataset, new_dataset
+from benchmark.kit.check_dataset import check_dataset
+from benchmark.kit.skeletons import new_dataset
 from datasets_registry import DATASETS, find
 from datasets_registry.base import Chunk
 from datasets_registry.cards import card
