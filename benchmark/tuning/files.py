@@ -7,9 +7,14 @@ import csv
 import io
 import json
 import re
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.spec.budget import SELECTION_RULE
 from benchmark.tuning.study import TRIALS, Study
@@ -20,24 +25,43 @@ HEAD = """\
 # Name this file with --config, or as config_file in a suite. Presets are weaker, a suite's [config.METHOD] and --set
 # stronger than what stands here.
 """
-BLOCK = re.compile(r"(?:^#.*\n)*^(\[dataset_config\..+\])\n(?:^[^\[#\n].*\n)*", re.MULTILINE)
 
 
 def write_tuned(out: Path, study: Study) -> Path:
-    """Put the best values of a finished study into ``out``/tuned.toml; tables of other studies stay as they are.
+    """Put the best values of a finished study into ``out``/tuned.toml; tables of other studies, and what people wrote
+    about them, stay as they are.
 
-    A study without any score has no table.
+    A study without any score has no table. Raises UsageError if the file is there and no TOML.
     """
     path = out / TUNED
-    old = path.read_text(encoding="utf-8") if path.is_file() else ""
-    blocks = {match[1]: match[0] for match in BLOCK.finditer(old)}
-    header = f"[dataset_config.{_key(study.dataset)}.{_key(study.method)}]"
-    blocks.pop(header, None)
+    document = _read(path) if path.is_file() else tomlkit.parse(HEAD)
+    datasets = document.setdefault("dataset_config", tomlkit.table(is_super_table=True))
+    methods = datasets.setdefault(study.dataset, tomlkit.table(is_super_table=True))
+    methods.pop(study.method, None)
     if study.best is not None:
-        values = "".join(f"{_key(name)} = {_value(value)}\n" for name, value in study.best.values.items())
-        blocks[header] = f"{_account(study)}{header}\n{values}"
-    write_atomically(path, "\n".join([HEAD, *(blocks[header] for header in sorted(blocks))]))
+        values = tomlkit.table()
+        for line in _account(study):
+            values.add(tomlkit.comment(line))
+        for name, value in study.best.values.items():
+            values.add(name, value)
+        methods.add(study.method, values)
+    _sort(methods)  # whichever study ended first
+    _sort(datasets)
+    write_atomically(path, re.sub(r"\n{3,}", "\n\n", tomlkit.dumps(document)).rstrip() + "\n")
     return path
+
+
+def _sort(tables: MutableMapping[str, Any]) -> None:
+    entries = {name: tables.pop(name) for name in sorted(tables)}
+    for name, entry in entries.items():
+        tables[name] = entry
+
+
+def _read(path: Path) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(path.read_text(encoding="utf-8"))
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}. Mend it, or move it away.") from error
 
 
 def write_trials(out: Path, study: Study) -> Path:
@@ -55,24 +79,15 @@ def write_trials(out: Path, study: Study) -> Path:
     return path
 
 
-def _account(study: Study) -> str:
+def _account(study: Study) -> list[str]:
     """Comment lines: what was spent and what came of it."""
     key = study.default_runs[0].key
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.key.seed for run in study.default_runs))
     budget = ", ".join(f"{name} {value}" for name, value in sorted(key.budget.items()))
     default, best = study.trials[0].score, study.best
     assert best is not None
-    return (
-        f"# {study.budgeted} trials ({study.failed} failed) of {' and '.join(study.arms)}, seeds {seeds}; {budget}.\n"
-        f"# {SELECTION_RULE}: {'none' if default is None else f'{default:.5f}'} with the default config, "
-        f"{best.score:.5f} with trial {best.number}.\n"
-    )
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
-
-
-def _value(value: Any) -> str:
-    """A config value in TOML, which writes numbers, lists and texts as JSON does."""
-    return json.dumps(value)
+    return [
+        f"{study.budgeted} trials ({study.failed} failed) of {' and '.join(study.arms)}, seeds {seeds}; {budget}.",
+        f"{SELECTION_RULE}: {'none' if default is None else f'{default:.5f}'} with the default config, "
+        f"{best.score:.5f} with trial {best.number}.",
+    ]

@@ -1,0 +1,126 @@
+"""The house stands as docs/architecture.md draws it: arrows between rooms go one way; linters have nothing to say."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("benchmark", "methods", "datasets_registry")
+FLOORS = (
+    {"benchmark.core"},
+    {"datasets_registry.schema"},
+    {"datasets_registry"},
+    {"methods"},
+    {"benchmark.spec"},
+    {"benchmark.records"},
+    {"benchmark.training", "benchmark.report"},
+    {"benchmark.planning", "benchmark.kit"},
+    {"benchmark.execution"},
+    {"benchmark.tuning"},
+    {"benchmark.cli"},
+)
+"""From the ground up. A room may import its own modules and rooms on lower floors."""
+FREE = {"datasets_registry": {"benchmark.core"}, "methods": {"benchmark.core", "datasets_registry.schema"}}
+"""What plug-ins may import beside their own package."""
+
+
+def modules():
+    """Every module of the packages by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            if "templates" not in parts:
+                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path, types=True):
+    """Modules of ours that a file imports, anywhere in it; ``types``: for annotations only, too."""
+    found = set()
+
+    def visit(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update(name if name in MODULES else node.module for name in names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return {name for name in found if name in MODULES}
+
+
+def room(module):
+    """The room a module lies in: a folder of benchmark/, or a package of plug-ins."""
+    if module == "datasets_registry.schema":
+        return module
+    first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if first == "benchmark" and rest else first
+
+
+def floor(module):
+    return next((number for number, rooms in enumerate(FLOORS) if room(module) in rooms), None)
+
+
+def test_every_module_lies_in_a_room_that_has_a_floor():
+    known = {name for name in MODULES if floor(name) is not None}
+    assert set(MODULES) - known <= {"benchmark", "benchmark.__main__", "benchmark.api"}
+
+
+@pytest.mark.parametrize("module", [name for name in sorted(MODULES) if floor(name) is not None])
+def test_arrows_go_down(module):
+    wrong = [
+        other
+        for other in imports(MODULES[module])
+        if room(other) != room(module) and other != "benchmark" and floor(other) >= floor(module)
+    ]
+    assert not wrong, f"{module} ({room(module)}) imports {', '.join(wrong)}: a room on the same or a higher floor"
+
+
+@pytest.mark.parametrize("package", FREE)
+def test_plug_ins_know_the_core_alone(package):
+    for module, path in MODULES.items():
+        if module.split(".")[0] == package:
+            others = {room(other) for other in imports(path)} - {package} - FREE[package]
+            assert not others - {"datasets_registry.schema"}, f"{module} imports {', '.join(sorted(others))}"
+
+
+def test_no_module_imports_itself_on_a_detour():
+    arrows = {name: imports(path, types=False) - {name} for name, path in MODULES.items()}
+    done, path = set(), []
+
+    def visit(name):
+        if name in path:
+            raise AssertionError(" -> ".join([*path[path.index(name) :], name]))
+        if name not in done:
+            path.append(name)
+            for other in sorted(arrows[name]):
+                visit(other)
+            done.add(path.pop())
+
+    for name in MODULES:
+        visit(name)
+
+
+def test_reading_records_and_building_tables_loads_no_torch():
+    program = "import sys, benchmark.report, benchmark.records.record; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed: pip install -e .[test]")
+@pytest.mark.parametrize("words", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_has_nothing_to_say(words):
+    done = subprocess.run([sys.executable, "-m", "ruff", *words, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
