@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 def titles() -> dict[str, str]:
-    """Methods' names and display titles, oldest paper first: the order of the tables' rows."""
-    return {info.name: info.title for info in sorted(declared(), key=lambda info: (_year(info.paper), info.name))}
+    """Methods' names and display titles, oldest paper first: the order of the tables' rows. Methods of files that the
+    command line named come last."""
+    infos = sorted(declared(), key=lambda info: (_year(info.paper), info.name))
+    own = {info.name for info in infos}
+    infos += [METHODS.get(name).info for name in METHODS.loaded() if name not in own]
+    return {info.name: info.title for info in infos}
 
 
 def _year(paper: str) -> int:

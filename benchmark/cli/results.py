@@ -11,6 +11,8 @@ from benchmark import report
 from benchmark.cli.listing import titles
 from benchmark.cli.options import common, data_option, device_option, load_plugins, plugin_files, result_tree
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
+from benchmark.records.record import read_records
+from benchmark.report import frame
 
 
 @click.command()
@@ -64,6 +66,12 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Another result tree whose records join yours; the tables go to <out>/comparison.",
 )
+@click.option(
+    "--export",
+    "export_to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the records themselves, one row per run and task, to FILE.csv or FILE.parquet.",
+)
 @data_option
 @plugin_files
 def tables(
@@ -71,6 +79,7 @@ def tables(
     out: Path | None,
     check: bool,
     compare_to: Path | None,
+    export_to: Path | None,
     data_dir: Path | None,
     **files: tuple[Path, ...],
 ) -> int:
@@ -78,6 +87,9 @@ def tables(
     tree = result_tree(suite_name, out)
     load_plugins(**files)
     options = report_options(tree, data_dir)
+    if export_to is not None:
+        click.echo(frame.export(export_to, frame.rows(read_records(tree)[0], options["stale"])))
+        return 0
     if compare_to is not None:
         compared = report.compare(tree, compare_to, titles(), **options)
         for problem in compared.problems:

@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.core.files import write_atomically
 from benchmark.records.record import read_records
 from benchmark.report import appendix, arrays, claims, cost, figures, overall, published, tables, writers
+from benchmark.report.comparability import agreement, why_not
 from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.drawing import draw
 from benchmark.report.groups import Group, Options, canonical, group_records, variant_of
@@ -93,17 +94,15 @@ def compare(
     known = group_records(theirs, titles)
     groups = []
     for group in group_records(mine, titles):
-        other = next((g for g in known if g.identity == group.identity), None)
-        if other is None:
-            problems.append(f"{group.dataset}: {_no_counterpart(group, known)}")
+        refused = why_not(group, known)
+        if refused is not None:
+            problems.append(f"{group.dataset}: {refused}")
             continue
-        if (ours := data_fingerprints(group)) and (there := data_fingerprints(other)) and ours != there:
-            problems.append(f"{group.dataset}: the reference records come from other data (fingerprints differ)")
-            continue
+        other = next(g for g in known if g.identity == group.identity)
         rows = set(other.variants)
         added = [record for record in group.records if variant_of(record) not in rows]
         if not added:
-            problems.append(f"{group.dataset}: no row that the reference records do not have")
+            problems.append(f"{group.dataset}: {agreement(group, other)}")
             continue
         methods = {record.key.method for record in other.records}
         named = dict(titles) | {
@@ -141,22 +140,6 @@ def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
 
 def _options(roots: tuple[Path, ...], stale: Collection[str], given: Mapping[str, Any]) -> Options:
     return Options(roots=roots, stale=frozenset(stale), **given)
-
-
-def data_fingerprints(group: Group) -> set[str]:
-    return {record.provenance.data_fingerprint for record in group.records if record.provenance}
-
-
-def _no_counterpart(group: Group, known: Sequence[Group]) -> str:
-    """Why no reference records compare: what differs from those of the same dataset."""
-    near = [other for other in known if other.dataset == group.dataset]
-    if not near:
-        return "no reference records of this dataset"
-    names = ("dataset", "split", "old tasks", "new tasks", "budget", "selection rule")
-    differing = min(
-        ([name for name, a, b in zip(names, group.identity, g.identity, strict=True) if a != b] for g in near), key=len
-    )
-    return f"the reference records differ in {' and '.join(differing)}"
 
 
 def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[str]:

@@ -155,8 +155,10 @@ def test_compare_says_what_has_no_counterpart(built: Path, mine: Path) -> None:
     found = report.compare(made.write(mine, records + other), built, TITLES)
     assert found.tables == ()
     assert sorted(found.problems) == [
-        "census: the reference records differ in budget",
-        "elsewhere: no reference records of this dataset",
+        "census: the reference records differ in budget (batch_size): none in yours, 256 there. "
+        "Run yours with --set budget.batch_size=256 --set budget.epochs=30 --set budget.patience=5.",
+        "elsewhere: no reference records of this dataset. The reference has census. "
+        "Run yours on census (--datasets census).",
     ]
 
 
@@ -165,7 +167,7 @@ def test_compare_refuses_other_data_under_the_same_name(built: Path, mine: Path)
         record = read_record(path)
         record.provenance.data_fingerprint = "e"
         write_record(path.parent, record)
-    assert "other data" in report.compare(mine, built, TITLES).problems[0]
+    assert "differ in data: e in yours, d there" in report.compare(mine, built, TITLES).problems[0]
 
 
 # ---- published numbers -------------------------------------------------------------------------------------------
