@@ -7,7 +7,9 @@ enough to list methods; `METHODS.get(name)` imports the model class.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +27,15 @@ METHODS: Registry[type[MultiTaskModel]] = Registry(
     helpers=frozenset({"base", "layers", "masks"}),
 )
 
+PRESETS = Path(__file__).with_name("presets.toml")
+
 
 @dataclass(frozen=True)
 class MethodInfo:
     """What a method declares of itself.
 
     ``arms`` are the ways of taking in a new task that it supports. ``presets`` maps a dataset to the config values
-    that its paper (or the paper under test) used there; they replace the Config's defaults on that dataset.
+    that its paper (or the paper under test) used there, see `presets`.
     ``paper_counts`` says what the MPT-Rec paper counted as this method's trained parameters for the new task:
     "new" (what is added for it) or "old_task_parameters" (the task-specific part of the two-task checkpoint, which
     over-counts; fact: it reproduces the printed percentages). ``without`` are arms of the harness
@@ -70,9 +74,31 @@ def _read(node: ast.expr, model: ast.ClassDef, path: Path) -> MethodInfo | None:
     try:
         name = ast.literal_eval(node.args[0])
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+        options["presets"] = presets(name, options.get("presets", {}))
         return MethodInfo(name=name, summary=first_line(ast.get_docstring(model)), file=str(path), **options)
     except (ValueError, TypeError, IndexError):
         return None
+
+
+def presets(method: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """By dataset, the values that replace the defaults of a method's Config there: those of presets.toml, and over them
+    ``own``, which the method's file declares (a method outside this package has no other way)."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in _presets():
+        for dataset in entry["datasets"] if method in entry["methods"] else ():
+            found.setdefault(dataset, {}).update(entry["values"])
+    for dataset, values in (own or {}).items():
+        found.setdefault(dataset, {}).update(values)
+    return {
+        dataset: {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        for dataset, values in found.items()
+    }
+
+
+@functools.cache
+def _presets() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = tomllib.loads(PRESETS.read_text(encoding="utf-8"))["preset"]
+    return entries
 
 
 def first_line(docstring: str | None) -> str:

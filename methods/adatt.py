@@ -18,17 +18,6 @@ from methods.layers import MLP, FeatureEmbedding, Gate, Tower, mix
     paper="Li et al., AdaTT: Adaptive Task-to-Task Fusion Network for Multitask Learning, KDD 2023",
     without=("adapter", "lora", "bias_only"),
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "levels": (128, 64),
-            "dropout": 0.1,
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"levels": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class AdaTT(MultiTaskModel):
     """At each level a task fuses all tasks' experts by a gate and adds a linear mixture of its own (AdaTT-sp).

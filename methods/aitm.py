@@ -17,17 +17,6 @@ from methods.layers import MLP, FeatureEmbedding, predecessors
     title="AITM",
     paper="Xi et al., Modeling the Sequential Dependence among Audience Multi-step Conversions, KDD 2021",
     without=("adapter", "lora", "bias_only"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class AITM(MultiTaskModel):
     """Along a funnel a later task receives what the one before it knows, through attention over the two.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods import METHODS, MethodInfo, first_line
+from methods import presets as named_presets
 from methods.batch import Batch, Progress, Rows, Training, mean_loss, row_losses
 
 __all__ = [
@@ -223,7 +224,7 @@ def register_method(
             paper,
             tuple(arms),
             tuple(kinds),
-            dict(presets or {}),
+            named_presets(name, presets),
             paper_counts,
             tuple(without),
             first_line(model.__doc__),

@@ -16,17 +16,6 @@ from methods.layers import MLP, FeatureEmbedding, Gate, Tower, mix
     title="CGC",
     paper="Tang et al., Progressive Layered Extraction (PLE), RecSys 2020 (its one-level model)",
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class CGC(MultiTaskModel):
     """Task k mixes its own experts and the shared ones by its own softmax gate (equations 1-3 of the paper).

@@ -18,11 +18,6 @@ from methods.masks import MaskConfig, MaskedSharedBottom
     paper="Bai et al., A Contrastive Sharing Model for Multi-Task Recommendation, WWW 2022",
     arms=("joint",),
     kinds=("binary", "regression"),
-    presets={
-        "census_income": {"warm_up_epochs": 5, "round_epochs": 5},
-        "ali_ccp": {"embedding_dim": 5, "hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6},
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6},
-    },
 )
 class CSRec(MaskedSharedBottom):
     """Masks M_t as in SparseSharing; what not all tasks share is also pushed *away* from every task.

@@ -19,17 +19,6 @@ from methods.layers import MLP, FeatureEmbedding, Tower, predecessors
     paper="Ma et al., Entire Space Multi-Task Model, SIGIR 2018",
     without=("adapter", "lora", "bias_only"),
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class ESMM(MultiTaskModel):
     """A conversion is learnt on all rows, through the product with the probability of what comes before it.

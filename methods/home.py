@@ -19,10 +19,6 @@ from methods.layers import FeatureEmbedding, Gate, Tower, mix
     title="HoME",
     paper="Wang et al., HoME: Hierarchy of Multi-Gate Experts for Multi-Task Learning at Kuaishou, KDD 2025",
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {"embedding_dim": 5, "levels": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6},
-        "byterec": {"levels": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6},
-    },
 )
 class HoME(MultiTaskModel):
     """Two levels of normalised experts along a hierarchy: all tasks, groups of tasks, single tasks.

@@ -24,10 +24,6 @@ Weights = Mapping[str, Tensor]
     arms=("finetune",),
     without=("ewc", "lwf", "replay"),
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {"embedding_dim": 5, "hidden": (128, 64), "tower": (32, 32)},
-        "byterec": {"hidden": (128, 64), "tower": (32, 32)},
-    },
 )
 class MAML(MultiTaskModel):
     """Meta-weights theta of one network, a single-task model in size; old tasks are the tasks it is trained on.

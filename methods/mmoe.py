@@ -17,17 +17,6 @@ from methods.layers import MLP, FeatureEmbedding, Gate, Tower, mix
     paper="Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018",
     kinds=("binary", "regression"),
     paper_counts="old_task_parameters",
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class MMoE(MultiTaskModel):
     """Every task mixes the same experts by a softmax gate of its own (equations 5-7 of the paper).

@@ -35,17 +35,6 @@ CLUSTERING_ROWS = 4096
     title="MPT-Rec",
     paper="Bai et al., Efficient Multi-task Prompt Tuning for Recommendation, ACM TOIS 2025, arXiv 2408.17214",
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-4,
-            "l2_dnn": 7e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-4, "l2_dnn": 7e-6},
-    },
 )
 class MPTRec(MultiTaskModel):
     """Stage 1 learns a general and one specific representation per task; stage 2 adds a small head per new task.

@@ -16,17 +16,6 @@ from methods.layers import MLP, FeatureEmbedding, Gate, Tower, mix
     title="OMoE",
     paper="Ma et al., KDD 2018 (the one-gate baseline of MMoE)",
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class OMoE(MultiTaskModel):
     """All tasks read one mixture of experts, weighted by one softmax gate (equations 1 and 3 of the paper).

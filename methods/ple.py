@@ -16,17 +16,6 @@ from methods.layers import MLP, FeatureEmbedding, Gate, Tower, mix
     title="PLE",
     paper="Tang et al., Progressive Layered Extraction (PLE), RecSys 2020",
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "levels": (128, 128),
-            "dropout": 0.3,
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"levels": (128, 128), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class PLE(MultiTaskModel):
     """Levels of shared and task-specific experts, separated by gates (equations 4-8 of the paper).

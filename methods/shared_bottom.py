@@ -17,17 +17,6 @@ from methods.layers import MLP, FeatureEmbedding, Tower
     paper="Caruana, Machine Learning 1997",
     kinds=("binary", "regression"),
     paper_counts="old_task_parameters",
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-        },
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6, "l2_dnn": 1e-6},
-    },
 )
 class SharedBottom(MultiTaskModel):
     """Embeddings and one MLP for all tasks, a tower for each.

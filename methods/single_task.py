@@ -17,10 +17,6 @@ from methods.layers import MLP, FeatureEmbedding, Tower
     paper="control, no paper",
     arms=("scratch",),
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {"embedding_dim": 5, "hidden": (128, 64), "dropout": (0.1, 0.3), "tower": (32, 32)},
-        "byterec": {"hidden": (128, 64), "tower": (32, 32)},
-    },
 )
 class SingleTask(MultiTaskModel):
     """One network for one task: embeddings, an MLP and a tower, nothing shared and nothing regularised.

@@ -19,11 +19,6 @@ from methods.masks import MaskConfig, MaskedSharedBottom
     paper="Sun et al., Learning Sparse Sharing Architectures for Multiple Tasks, AAAI 2020",
     arms=("joint",),
     kinds=("binary", "regression"),
-    presets={
-        "census_income": {"warm_up_epochs": 5, "round_epochs": 5},
-        "ali_ccp": {"embedding_dim": 5, "hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6},
-        "byterec": {"hidden": (128, 64), "tower": (32, 32), "l2_embedding": 1e-6},
-    },
 )
 class SparseSharing(MaskedSharedBottom):
     """Subnetworks by iterative magnitude pruning, trained together: shared weights learn from all that use them.

@@ -21,24 +21,6 @@ EXACT_INTEGERS = 1 << 24
     title="STEM",
     paper="Su et al., STEM: Unleashing the Power of Embeddings for Multi-task Recommendation, AAAI 2024",
     kinds=("binary", "regression"),
-    presets={
-        "ali_ccp": {
-            "embedding_dim": 5,
-            "hidden": (128, 64),
-            "dropout": (0.1, 0.3),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-            "l2_new_task": 1e-6,
-        },
-        "byterec": {
-            "hidden": (128, 64),
-            "tower": (32, 32),
-            "l2_embedding": 1e-6,
-            "l2_dnn": 1e-6,
-            "l2_new_task": 1e-6,
-        },
-    },
 )
 class STEM(MultiTaskModel):
     """K + 1 sets of embedding tables, each with its expert: one shared, one per task.

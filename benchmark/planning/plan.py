@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import UsageError, unknown_name
-from benchmark.planning.suite import Suite, resolve_config
+from benchmark.planning.configs import resolve_config
+from benchmark.planning.suite import Suite
 from benchmark.records.record import Key, run_directory, run_id
 from benchmark.spec.arms import ARMS, JOINT, SCRATCH, STAGE0
 from benchmark.spec.budget import SELECTION_RULE

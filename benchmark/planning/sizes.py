@@ -80,7 +80,7 @@ def _code(file: Path) -> str:
     """Hash of what can change a count. Bytes, unlike the code fingerprint of records: parsing costs more than it saves,
     and a method may use any module beside it."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in (Path(__file__), ROOT / "benchmark/spec/arms.py", *sorted((ROOT / "methods").glob("*.py")), file):
+    for path in (Path(__file__), ROOT / "benchmark/spec/arms.py", *sorted((ROOT / "methods").glob("*.*")), file):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,9 +11,9 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError
 
 from benchmark.core.errors import UsageError, unknown_name
+from benchmark.planning.configs import read_value
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import BUDGET_KEYS, BudgetTable, StrictTable
-from benchmark.spec.options import OPTION_NAMES, training_options
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -157,10 +156,7 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
         if not match:
             raise UsageError(f"--set: cannot read '{setting}'; write method.key=value or budget.key=value.")
         owner, key, text = (part.strip() for part in match.groups())
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text  # a bare word is a string, as people type it
+        value = read_value(text)
         if owner == "budget":
             if key not in BUDGET_KEYS:
                 raise unknown_name("budget key", key, BUDGET_KEYS)
@@ -185,51 +181,3 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
     return suite.model_copy(
         update={"budget": budget_table, "dataset_budget": per_dataset, "config": config, "arm_config": arm_config}
     )
-
-
-def resolve_config(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's config as a plain dictionary: defaults, then each layer over it; training options (see
-    `benchmark.spec.options`) join where they differ from their defaults. Raises UsageError for a wrong key (with the
-    nearest) or a value of the wrong type."""
-    own, options = {}, {}
-    for layer in layers:
-        for key, value in layer.items():
-            (options if key in OPTION_NAMES else own)[key] = value
-    return _resolved(config_class, method, own) | training_options(method, options).differing()
-
-
-def _resolved(config_class: type, method: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    fields = {field.name: field for field in dataclasses.fields(config_class)}
-    defaults = config_class()
-    for layer in layers:
-        for key, value in layer.items():
-            if key not in fields:
-                raise unknown_name(f"config key of {method}", key, [*fields, *OPTION_NAMES])
-            values[key] = _coerced(method, key, getattr(defaults, key), value)
-    try:
-        resolved = config_class(**values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"config of {method}: {error}") from error
-    return {name: _plain(getattr(resolved, name)) for name in fields}
-
-
-def _coerced(method: str, key: str, default: Any, value: Any) -> Any:
-    """``value`` in the type of the default; numbers may widen from int to float, lists become tuples."""
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
-    if isinstance(default, bool) or isinstance(value, bool):
-        good = isinstance(default, bool) and isinstance(value, bool)
-    elif isinstance(default, float):
-        good, value = isinstance(value, int | float), float(value) if isinstance(value, int | float) else value
-    else:
-        good = default is None or isinstance(value, type(default))
-    if not good:
-        raise UsageError(
-            f"config of {method}: {key} must be a {type(default).__name__} like {default!r}, not {value!r}."
-        )
-    return value
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

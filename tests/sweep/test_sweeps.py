@@ -244,7 +244,7 @@ def test_a_hanging_run_is_killed_with_what_it_forked(mpt, tmp_path, monkeypatch)
         (("--arms", "frozzen"), "Did you mean 'frozen'?"),
         (("--suite", "quik"), "Did you mean 'quick'?"),
         (("--set", "mpt_rec.env_coef=1"), "Did you mean 'env_coe'?"),
-        (("--set", "mpt_rec.env_coe=high"), "must be a float"),
+        (("--set", "mpt_rec.env_coe=high"), "must be a number"),
         (("--set", "budget.epoch=1"), "Did you mean 'epochs'?"),
         (("--set", "budget.epochs=0"), "greater than or equal to 1"),
         (("--set", "nonsense"), "method.key=value"),
