@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
-from methods.base import Batch, MultiTaskModel, Schema, Task, register_method
+from methods.base import Among, Batch, MultiTaskModel, Schema, Search, Task, register_method
 from methods.layers import FeatureEmbedding, Gate, Tower, mix
 
 
@@ -35,6 +36,8 @@ class HoME(MultiTaskModel):
     nor gates are regularised, experts are (``l2_dnn``). A new task joins the group that names it or else the group of
     the rest, or the first if there is no such, with an expert, gates and a tower of its own on the frozen hierarchy.
     """
+
+    search_space: ClassVar[Mapping[str, Search]] = {"levels": Among(((256, 128), (256, 256), (128, 64)))}
 
     @dataclass(frozen=True)
     class Config:

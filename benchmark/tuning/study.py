@@ -23,7 +23,7 @@ from benchmark.planning.plan import REFERENCE_METHOD, Plan, Run, Skip, make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import Key, Record, run_directory, run_id, write_record
 from benchmark.spec.arms import JOINT, STAGE0
-from benchmark.tuning.space import search_space
+from benchmark.tuning.space import search_space, split_values
 from methods import METHODS
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ class Study:
         self._set = suite.config.get(self.method, {})
         self.default_runs = self._runs({}, 0)
         key = self.default_runs[0].key
-        self.space = search_space(self.method, key.config, key.budget["learning_rate"], fixed=self._set)
+        options = {run.key.arm: run.key.arm_config for run in self.default_runs if run.key.arm_config}
+        given = [f"{arm}.{name}" for arm, values in suite.arm_config.items() for name in values]
+        fixed = [*self._set, *given]
+        self.space = search_space(self.method, key.config, key.budget["learning_rate"], fixed, options)
 
     @property
     def arms(self) -> list[str]:
@@ -118,7 +121,7 @@ class Study:
     def rejection(self, trial: Trial) -> Record:
         """The record of a trial whose config the method does not take."""
         key = self.default_runs[0].key
-        key = key.model_copy(update={"config": {**key.config, **trial.values}})
+        key = key.model_copy(update={"config": {**key.config, **split_values(trial.values)[0]}})
         return Record(run_id=run_id(key), key=key, status="failed", reason=trial.reason)
 
     def _ask(self, number: int) -> Trial:
@@ -142,7 +145,12 @@ class Study:
 
     def _runs(self, values: Mapping[str, Any], number: int) -> list[TrialRun]:
         """The runs of a config, without those that a plan adds for the tables."""
-        plan = make_plan(self.suite.model_copy(update={"config": {self.method: {**self._set, **values}}}))
+        own, arms = split_values(values)
+        options = {
+            arm: {**self.suite.arm_config.get(arm, {}), **arms.get(arm, {})} for arm in {*self.suite.arm_config, *arms}
+        }
+        changes = {"config": {self.method: {**self._set, **own}}, "arm_config": options}
+        plan = make_plan(self.suite.model_copy(update=changes))
         runs = [
             TrialRun(_on_validation(run.key), run.parent and _on_validation(run.parent), trial=number)
             for run in plan.runs

@@ -16,7 +16,8 @@ from benchmark.core.errors import DataError, UsageError
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import read_records
-from benchmark.tuning.space import search_space
+from benchmark.spec.arms import ARMS
+from benchmark.tuning.space import ARM_OPTIONS, DIMENSIONS, search_space, split_values
 from datasets_registry import load_file, prepare
 from methods import METHODS
 from methods.base import Among, Between
@@ -218,22 +219,46 @@ def test_a_bad_config_file_is_named_with_what_is_wrong_in_it(mpt, tmp_path, cont
     assert not (tmp_path / "out").exists()
 
 
-def space(method, dataset="tiny", **fixed):
+def space(method, dataset="tiny", arms=None, **fixed):
     key = make_plan(suite(datasets=(dataset,), methods=(method,), config={method: fixed})).runs[-1].key
-    return search_space(method, key.config, key.budget["learning_rate"], fixed)
+    return search_space(method, key.config, key.budget["learning_rate"], fixed, arms)
 
 
-def test_a_space_has_what_the_config_has_and_always_the_default():
-    common = {"learning_rate", "hidden", "dropout", "l2_embedding", "l2_dnn"}
-    assert set(space("shared_bottom").dimensions) == common
-    assert set(space("ple").dimensions) == common - {"hidden"}  # its levels are something else
+def test_every_method_is_searched_in_the_same_number_of_dimensions():
+    """The single-task reference too; a method that brings knobs of its own has fewer of the common ones."""
+    spaces = {
+        method: set(space(method).dimensions) for method in METHODS if method not in ("plain", "picky", "hopeless")
+    }
+    assert {len(names) for names in spaces.values()} == {DIMENSIONS}, spaces
+    assert all({"learning_rate", "l2_embedding"} <= names for names in spaces.values())
+    assert {"gen_coe", "env_coe", "hidden", "l2_dnn"} <= spaces["mpt_rec"]
+    assert {"experts", "hidden"} <= spaces["mmoe"] and {"experts", "levels"} <= spaces["adatt"]
+    assert {"shared_experts", "specific_experts", "levels"} <= spaces["ple"]
+    assert spaces["single_task"] == spaces["shared_bottom"]
+
+
+def test_a_space_always_has_the_default_and_what_is_set_by_hand_makes_room_for_another():
     mpt_rec = space("mpt_rec", env_coe=0.2, hidden=[32, 16])
-    assert set(mpt_rec.dimensions) == common - {"hidden"} | {"gen_coe"}
+    assert set(mpt_rec.dimensions) == {"learning_rate", "l2_embedding", "gen_coe", "l2_dnn", "dropout", "tower"}
     assert mpt_rec.values({**mpt_rec.default_parameters(), "dropout": 1})["dropout"] == [0.1, 0.1]
     preset = space("shared_bottom", "ali_ccp")
     assert preset.dimensions["dropout"] == Among((0.0, 0.1, 0.3, 0.2))  # the mean of its preset (0.1, 0.3)
     values = preset.values(preset.default_parameters())
     assert values["hidden"] == preset.defaults["hidden"] and values["l2_dnn"] == preset.defaults["l2_dnn"]
+
+
+def test_options_of_the_arms_of_a_trial_are_searched_beside_the_methods_own():
+    arms = {"lora": {"rank": 8, "alpha": 8.0}, "adapter": {"width": 5}}
+    searched = space("mmoe", arms=arms)
+    assert set(searched.dimensions) == set(space("mmoe").dimensions) | {"lora.rank", "lora.alpha", "adapter.width"}
+    assert searched.dimensions["adapter.width"].choices[-1] == 5
+    values = searched.values({**searched.default_parameters(), "lora.rank": 0})
+    own, options = split_values(values)
+    assert options == {"lora": {"rank": 1, "alpha": 8.0}, "adapter": {"width": 5}}
+    assert own["experts"] == 3 and not any("." in name for name in own)
+    for arm, declared in ARM_OPTIONS.items():
+        assert declared.keys() <= ARMS[arm].options.keys(), arm
+    assert {arm for arm in ARMS if ARMS[arm].options} == set(ARM_OPTIONS)
 
 
 @pytest.mark.parametrize(
