@@ -36,6 +36,7 @@ COMMANDS = {
     "show": Entry("results:show", "One run's record, readable."),
     "tables": Entry("results:tables", "Rebuild all tables and figures from the records alone."),
     "verify": Entry("results:verify", "Run a recorded run again and compare."),
+    "advise": Entry("advise:advise", "Advise how to take a new task in: minutes of runs, then an answer."),
     "compare": Entry("compare:compare", "Set your records beside the reference results; nothing is run."),
     "report": Entry("page:report", "Write one HTML page of a result tree: findings, leaderboard, every run."),
     "new-method": Entry("extend:new_method", "Write a runnable method file and its test, to be changed into yours."),

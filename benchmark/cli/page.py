@@ -75,11 +75,20 @@ def about(tree: Path, made: Report, stale: Mapping[str, str]) -> About:
     return About(
         title=f"MPT-Bench: {name}",
         subtitle=str(suite.get("title") or ""),
+        lead=_advice(tree),
         methods=_method_cards({record.key.method for record in records}),
         datasets=_dataset_cards({record.key.dataset for record in records}),
         stale=stale,
         skips=_skips(tree),
     )
+
+
+def _advice(tree: Path) -> tuple[str, ...]:
+    """The paragraphs of an answer that the command advise has left; its table stands in the leaderboard."""
+    with contextlib.suppress(OSError, ValueError):
+        parts = (tree / "advice.md").read_text(encoding="utf-8").strip().split("\n\n")
+        return tuple(part.removeprefix("# ") for part in parts if not part.startswith("|"))
+    return ()
 
 
 def _skips(tree: Path) -> tuple[tuple[str, str, str, str], ...]:

@@ -19,11 +19,12 @@ class Card:
 
 @dataclass(frozen=True)
 class About:
-    """``title`` of the page and ``subtitle``; ``stale``: run id to what has changed since; ``skips``: what was not
-    planned and why, as (dataset, method, arm, reason); ``margin``: what a loss has to stay below to be harmless."""
+    """``title`` of the page and ``subtitle``; ``lead``: paragraphs that stand before everything else; ``stale``: run id
+    to what has changed since; ``skips``: what was not planned and why, as (dataset, method, arm, reason)."""
 
     title: str = "MPT-Bench results"
     subtitle: str = ""
+    lead: tuple[str, ...] = ()
     methods: tuple[Card, ...] = ()
     datasets: tuple[Card, ...] = ()
     stale: Mapping[str, str] = field(default_factory=dict)
