@@ -92,6 +92,10 @@ class MultiTaskModel(nn.Module):
     """What tuning tries beside, or instead of, the common ranges of `benchmark.tuning.space`, by Config field."""
     preparation_epochs: int = 0
     """For how many epochs ``prepare`` trains (an attribute or a property): part of a dry run's estimate."""
+    training_step: Callable[[Batch, Progress, torch.optim.Optimizer], dict[str, Tensor]] | None = None
+    """A step of the method's own, ``training_step(batch, progress, optimizer)``, instead of forward, loss, backward and
+    optimizer step. Returns the named terms of the loss, detached. Loss balancing and the arms that add to the loss
+    cannot change such a step and are refused."""
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Any = None) -> None:
         """``self.tasks`` is sorted by name: a method that counts on positions (a row per task, say) goes by it, so

@@ -26,11 +26,10 @@ from benchmark.core.registry import where
 from benchmark.execution import processes
 from benchmark.records import provenance as environment
 from benchmark.records.record import Epoch, Key, Provenance, Record, run_directory, run_id, write_record
-from benchmark.spec.arms import ARMS
+from benchmark.spec.arms import ARMS, STAGE0
 from benchmark.spec.budget import Budget
-from benchmark.training import meters
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
-from benchmark.training.trainer import TrainingDiverged
+from benchmark.training.trainer import Checkpoint, TrainingDiverged
 from datasets_registry import load_file, prepare
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS
@@ -148,7 +147,7 @@ def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None
         if failure is not None:
             record = _failed(job, failure, provenance)
         else:
-            record = _succeeded(job, outcome, device, provenance)
+            record = _succeeded(job, outcome, provenance)
             _write_files(job, outcome)
         write_record(job.directory, record)
         (job.directory / "progress.pt").unlink(missing_ok=True)
@@ -157,25 +156,13 @@ def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None
     return record
 
 
-def _succeeded(job: Job, outcome: Outcome, device: torch.device, provenance: Provenance | None) -> Record:
+def _succeeded(job: Job, outcome: Outcome, provenance: Provenance | None) -> Record:
     return Record(
         run_id=run_id(job.key),
         key=job.key,
         status="ok",
         parent=job.parent,
-        scores=outcome.scores,
-        curve=outcome.curve,
-        selection=outcome.selection,
-        params=outcome.params,
-        flops=outcome.flops,
-        seconds=outcome.seconds,
-        train_rows=outcome.train_rows,
-        rows_per_second=outcome.rows_per_second,
-        peak_memory_bytes=meters.peak_memory_bytes(),
-        peak_gpu_memory_bytes=meters.peak_gpu_memory_bytes(device),
-        invariants=outcome.invariants,
-        weights_fingerprint=meters.weights_fingerprint(outcome.weights),
-        warnings=outcome.warnings,
+        **outcome.measured(),
         provenance=provenance,
     )
 
@@ -272,8 +259,8 @@ def _flushes_denormals() -> bool:
     return float(torch.tensor([1e-39]) * 0.5) == 0.0
 
 
-def _checkpoint(job: Job, provenance: Provenance) -> tuple[Any, dict[str, Any] | None]:
-    """(save, state to resume from): training state goes to progress.pt beside the record to come.
+def _checkpoint(job: Job, provenance: Provenance) -> Checkpoint:
+    """Training state goes to progress.pt beside the record to come.
 
     A state from other code or other data is not taken up: its numbers would be neither the old ones nor the new.
     """
@@ -291,13 +278,13 @@ def _checkpoint(job: Job, provenance: Provenance) -> tuple[Any, dict[str, Any] |
             last = time.monotonic()
 
     if not path.is_file():
-        return save, None
+        return Checkpoint(save)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        return save, saved["state"] if saved["origin"] == origin else None
+        return Checkpoint(save, saved["state"] if saved["origin"] == origin else None)
     except Exception as error:  # whatever is wrong with the file, starting over is right
         print(f"{path}: cannot be resumed from ({error}); starting over", file=sys.stderr)
-        return save, None
+        return Checkpoint(save)
 
 
 def _write_files(job: Job, outcome: Outcome) -> None:
@@ -316,7 +303,7 @@ def _write_files(job: Job, outcome: Outcome) -> None:
         if name == "attention":
             shown = {"weights": np.stack(list(shown.values()), axis=1), "tasks": np.array(list(shown))}
         _write_arrays(job.directory / f"{name}.npz", shown)
-    if job.key.arm == "stage0":
+    if job.key.arm == STAGE0:
         buffer = io.BytesIO()
         torch.save(outcome.weights, buffer)
         write_atomically(job.directory / "weights.pt", buffer.getvalue())

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from benchmark.core.errors import UsageError
 from benchmark.core.registry import where
-from benchmark.core.seeding import stream_seed, torch_stream
+from benchmark.core.seeding import stream_seed
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
+from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import initialise, take_in
-from benchmark.training.preparation import Preparation
+from benchmark.training.preparation import prepare
 from benchmark.training.trainer import train
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods.base import MultiTaskModel
@@ -423,31 +424,14 @@ def _train(
 ) -> list[dict[str, float]]:
     """Train with the harness's own loop; returns the mean of each loss term by epoch."""
 
-    def training_mode() -> None:
-        model.train(trained is None)
-        mine = {id(parameter) for parameter in trained or ()}
-        for module in model.modules() if trained is not None else ():
-            own = list(module.parameters())
-            if own and all(id(parameter) in mine for parameter in own):
-                module.train()
-
     budget = Budget(batch_size=64, learning_rate=0.01, epochs=epochs, patience=epochs)
-    model.start_training(rows, torch_stream("conformance", "environment"))
+    streams = Streams("conformance", model.info.name, 0)
+    moving = list(model.parameters()) if trained is None else trained
+    learner = Learner(model, rows, moving, streams, CPU, frozen=trained is not None)
+    model.start_training(rows, streams.environment())
     if trained is None and not model.new_tasks:
-        model.prepare(Preparation(model, rows, lambda forward, task: None, budget, ("conformance",), CPU))
-    result = train(
-        model,
-        rows,
-        lambda: {},
-        budget,
-        forward=model,
-        loss=model.loss,
-        trained=list(model.parameters()) if trained is None else trained,
-        training_mode=training_mode,
-        order=("conformance", "order"),
-        noise=("conformance", "noise"),
-        device=CPU,
-    )
+        prepare(learner, lambda forward, task: None, budget)
+    result = train(learner, lambda: {}, budget)
     return [epoch.loss for epoch in result.curve]
 
 

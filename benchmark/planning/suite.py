@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import read_value
 from benchmark.spec.arms import ARMS
-from benchmark.spec.budget import BUDGET_KEYS, BudgetTable, StrictTable
+from benchmark.spec.budget import BudgetTable, StrictTable
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -158,8 +158,8 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
         owner, key, text = (part.strip() for part in match.groups())
         value = read_value(text)
         if owner == "budget":
-            if key not in BUDGET_KEYS:
-                raise unknown_name("budget key", key, BUDGET_KEYS)
+            if key not in BudgetTable.model_fields:
+                raise unknown_name("budget key", key, BudgetTable.model_fields)
             budget[key] = value
         elif owner in ARMS:
             ARMS[owner].resolve({key: value})

@@ -173,16 +173,9 @@ class Provenance(_Part):
     attempts: int | None = None
 
 
-class Record(_Part):
-    """One run. Fields after ``reason`` are null or empty when the run did not end well."""
+class Measured(_Part):
+    """All that a run measured. Null or empty when it did not end well."""
 
-    schema_version: int = SCHEMA_VERSION
-    run_id: str
-    key: Key
-    status: Status
-    reason: str | None = None
-    log_tail: list[str] = Field(default_factory=list)
-    parent: str | None = None
     scores: dict[str, TaskScores] = Field(default_factory=dict)
     curve: list[Epoch] = Field(default_factory=list)
     selection: Selection | None = None
@@ -196,6 +189,23 @@ class Record(_Part):
     invariants: dict[str, bool] = Field(default_factory=dict)
     weights_fingerprint: str | None = None
     warnings: list[str] = Field(default_factory=list)
+
+
+class Ending(_Part):
+    """What was run and how it ended."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    key: Key
+    status: Status
+    reason: str | None = None
+    log_tail: list[str] = Field(default_factory=list)
+    parent: str | None = None
+
+
+class Record(Measured, Ending):  # the fields of the last base come first in the file
+    """One run: what it was, how it ended, what it measured, and where the numbers come from."""
+
     provenance: Provenance | None = None
 
 

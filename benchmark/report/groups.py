@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from benchmark.records.record import Key, Record, run_directory
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
+from benchmark.spec.arms import JOINT, SCRATCH, STAGE0
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STAGE0, JOINT, SCRATCH = "stage0", "joint", "scratch"
 SINGLE_TASK = "single_task"
 PRIMARY = ("auc", "r2")
 """The score by which a task is compared: the first of these that its record has. Both: larger is better."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from benchmark.core.ranks import midranks
+
 if TYPE_CHECKING:  # imported where used: a table without DeLong or a p-value needs neither
     import numpy as np
     from numpy.typing import NDArray
@@ -187,9 +189,9 @@ def placements(scores: NDArray, labels: NDArray) -> Placements | None:
     m, n = int(positive.sum()), int((~positive).sum())
     if m < 2 or n < 2 or not np.isfinite(scores).all():
         return None
-    ranks = _midranks(scores)
-    above = (ranks[positive] - _midranks(scores[positive])) / n
-    below = 1.0 - (ranks[~positive] - _midranks(scores[~positive])) / m
+    ranks = midranks(scores)
+    above = (ranks[positive] - midranks(scores[positive])) / n
+    below = 1.0 - (ranks[~positive] - midranks(scores[~positive])) / m
     return Placements(float(above.mean()), above, below)
 
 
@@ -231,19 +233,6 @@ def delong(first: Placements, second: Placements) -> AucDifference:
     if error == 0.0:
         return AucDifference(difference, 0.0, 1.0 if difference == 0.0 else 0.0)
     return AucDifference(difference, error, math.erfc(abs(difference) / error / math.sqrt(2)))
-
-
-def _midranks(values: NDArray) -> NDArray[np.float64]:
-    """Ranks from 1; ties share their mean."""
-    import numpy as np
-
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    sizes = np.diff(starts, append=len(values))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat(starts + (sizes + 1) / 2, sizes)
-    return ranks
 
 
 # ---- across datasets ---------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.core.seeding import torch_stream
+from benchmark.training.learner import Loss
 from benchmark.training.rows import DataRows
 from methods.base import MultiTaskModel
 from methods.batch import Batch, Progress, row_losses
 
-Loss = Callable[[Batch, Mapping[str, Tensor], Progress], dict[str, Tensor]]
 FISHER_ROWS = 1024
 """Rows per gradient of the Fisher information: larger batches are faster and vary more."""
 PREDICT_ROWS = 4096

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from benchmark.records.record import Flops, Key, Parameters, Seconds
 from benchmark.spec.arms import Arm
-from benchmark.training.forgetting import Loss
-from benchmark.training.rows import DataRows, FrozenRows
-from benchmark.training.trainer import total
+from benchmark.training.learner import Learner, total
 from methods.base import MultiTaskModel
 from methods.batch import Batch, Progress
 
@@ -105,29 +103,30 @@ def paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn.
     return count_parameters(model, trained).trainable
 
 
-def flops(model: MultiTaskModel, loss: Loss, rows: DataRows, cached: FrozenRows | None, arm: Arm) -> Flops | None:
+def flops(learner: Learner) -> Flops | None:
     """Operations per row of a forward pass and of a training step, with and without the frozen part."""
-    count = min(FLOP_ROWS, len(rows))
-    batch = rows.gather(slice(0, count))
+    model, cached = learner.model, learner.cached
+    count = min(FLOP_ROWS, len(learner.rows))
+    batch = learner.rows.gather(slice(0, count))
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     progress = Progress(1, 0, 1, 1)
 
     def step(outputs: Mapping[str, Tensor], of: Batch) -> None:
-        total(loss(of, outputs, progress)).backward()
+        total(learner.terms(of, outputs, progress)).backward()
         model.zero_grad(set_to_none=True)
 
     def whole_step() -> None:
-        if (own := getattr(model, "training_step", None)) is None:
+        if model.training_step is None:
             step(model(batch), batch)
         else:
-            own(batch, progress, _NoOptimizer(model))
+            model.training_step(batch, progress, _NoOptimizer(model))
 
     def forward_only() -> None:
         with torch.no_grad():
             model(batch)
 
     forward = flops_per_row(forward_only, count)
-    model.train(not arm.frozen)
+    model.train(not learner.frozen)
     training = flops_per_row(whole_step, count)
     forward_new = training_new = None
     if cached is not None:

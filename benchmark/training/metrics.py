@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmark.core.ranks import midranks
 
 ONE_CLASS = "one class"
 NOT_FINITE = "prediction not finite"
@@ -13,29 +13,6 @@ EMPTY = "no rows"
 
 CALIBRATION_BINS = 20
 
-
-@dataclass(frozen=True)
-class Metric:
-    """Which way a metric points, so that nobody guesses it from its name."""
-
-    name: str
-    title: str
-    larger_is_better: bool
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("auc", "AUC", True),
-        Metric("pr_auc", "PR-AUC", True),
-        Metric("log_loss", "log loss", False),
-        Metric("normalised_entropy", "normalised entropy", False),
-        Metric("calibration_error", "calibration error", False),
-        Metric("r2", "R²", True),
-        Metric("rmse", "RMSE", False),
-        Metric("mae", "MAE", False),
-    )
-}
 
 PRIMARY = {"binary": "auc", "regression": "r2"}
 """The metric by which a task of each kind is selected and compared."""
@@ -124,8 +101,8 @@ def auc_standard_error(scores: NDArray, labels: NDArray) -> float | None:
     if m < 2 or n < 2 or not np.isfinite(scores).all():
         return None
     # Placement of each row among the other class, by midranks within all rows and within its own class.
-    ranks, own = _midranks(scores), np.empty(len(scores))
-    own[positive], own[~positive] = _midranks(scores[positive]), _midranks(scores[~positive])
+    ranks, own = midranks(scores), np.empty(len(scores))
+    own[positive], own[~positive] = midranks(scores[positive]), midranks(scores[~positive])
     v10 = (ranks - own)[positive] / n
     v01 = 1.0 - (ranks - own)[~positive] / m
     return float(np.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n))
@@ -165,13 +142,6 @@ def _sorted_with_labels(scores: NDArray, labels: NDArray) -> tuple[NDArray[np.ui
     key = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000)).astype(np.uint64)
     packed = np.sort((key << np.uint64(1)) | (np.asarray(labels) == 1))
     return packed >> np.uint64(1), packed & np.uint64(1)
-
-
-def _midranks(values: NDArray) -> NDArray[np.float64]:
-    """Ranks from 1, ties share their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]
 
 
 def _sigmoid(z: NDArray) -> NDArray:

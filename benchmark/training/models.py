@@ -83,14 +83,13 @@ def build_or_continue(
     arm: Arm,
     data: EncodedDataset,
     schema: Schema,
-    tasks: list[Task],
     stage0: Path | None,
     device: torch.device,
 ) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
     """The model of a run on its device, what is trained, and warnings."""
     words = (key.dataset, key.method, key.seed)
     if not arm.from_stage0:
-        model, warnings = build_model(key.method, config, schema, tasks, words)
+        model, warnings = build_model(key.method, config, schema, [data.tasks[name] for name in key.tasks], words)
         model.to(device)
         return model, list(model.parameters()), warnings
     assert stage0 is not None
@@ -118,13 +117,3 @@ def check_outputs(model: MultiTaskModel, rows: DataRows) -> None:
                 f"forward must return logits of shape [B] = ({len(batch)},) for task '{task.name}', "
                 f"not {tuple(outputs[task.name].shape)}"
             )
-
-
-def training_modules(model: nn.Module, trained: Sequence[nn.Parameter]) -> list[nn.Module]:
-    """The modules that hold a trained parameter and nothing frozen."""
-    identities = {id(parameter) for parameter in trained}
-    return [
-        module
-        for module in model.modules()
-        if (own := list(module.parameters())) and all(id(parameter) in identities for parameter in own)
-    ]

@@ -121,7 +121,6 @@ class FrozenRows:
         self._rows = rows
         self._packed = packed
         self._shapes = shapes
-        self._nothing = packed.new_empty((0,))
 
     def __len__(self) -> int:
         return len(self._rows)

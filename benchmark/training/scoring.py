@@ -14,7 +14,7 @@ from benchmark.core.seeding import numpy_stream
 from benchmark.records.record import TaskScores
 from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.training.metrics import auc as area_under_curve
-from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows
+from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features
 from datasets_registry.schema import Schema, Task
 from methods.base import MultiTaskModel
 from methods.batch import Batch
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 INSPECTED_ROWS = 2000
+
+Forward = Callable[[Batch], Mapping[str, Tensor]]
 
 
 class Vault:
@@ -60,7 +62,7 @@ def quick_scores(task: Task, predictions: NDArray[np.float32], labels: NDArray[n
 
 
 def collect_logits(
-    forward: Callable[[Batch], Mapping[str, Tensor]], rows: DataRows | FrozenRows, tasks: Sequence[str]
+    forward: Forward, rows: DataRows | FrozenRows, tasks: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
     """Outputs of ``forward`` for all rows in file order, one pass for all tasks."""
     parts: dict[str, list[Tensor]] = {name: [] for name in tasks}
@@ -69,6 +71,31 @@ def collect_logits(
         for name in tasks:
             parts[name].append(outputs[name])
     return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
+
+
+class ValidationRows:
+    """The rows that select an epoch: inputs, and the labels of the tasks that a run trains."""
+
+    def __init__(self, data: EncodedDataset, schema: Schema, tasks: Sequence[Task], device: torch.device) -> None:
+        self.rows = DataRows(data.split("valid", schema), {}, device)
+        self._tasks = {task.name: task for task in tasks}
+        self._labels = {name: data.labels("valid", name) for name in self._tasks}
+        self._cached: FrozenRows | None = None
+
+    def cache(self, model: MultiTaskModel) -> None:
+        """Compute a frozen backbone's outputs once; `scores` then goes by them."""
+        self._cached = cache_features(model, self.rows)
+
+    def scores(self, forward: Forward) -> dict[str, dict[str, float | None]]:
+        """Of each task, from outputs on the rows or on what was cached of them."""
+        with torch.inference_mode():
+            logits = collect_logits(forward, self.rows if self._cached is None else self._cached, list(self._tasks))
+        return {name: quick_scores(task, logits[name], self._labels[name]) for name, task in self._tasks.items()}
+
+    def score(self, forward: Forward, task: str) -> float | None:
+        """The primary metric of one task; None where it is undefined."""
+        logits = collect_logits(forward, self.rows, [task])[task]
+        return next(iter(quick_scores(self._tasks[task], logits, self._labels[task]).values()))
 
 
 class HeldOutRows:

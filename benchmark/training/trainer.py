@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.seeding import stream_seed, torch_stream
 from benchmark.records.record import Epoch, Selection
 from benchmark.spec.budget import SELECTION_RULE, Budget
-from benchmark.training.balancing import Balancer
-from benchmark.training.rows import RowSource, shuffled
-from methods.base import MultiTaskModel
-from methods.batch import Batch, Progress
+from benchmark.training.learner import Learner
+from methods.batch import Progress
 
 LOSS_WINDOW = 256
 """Steps between two looks at the loss: on a GPU every look waits for the device."""
@@ -29,15 +26,33 @@ class TrainingDiverged(Exception):
     """A loss term stopped being finite; the message names epoch, step and term."""
 
 
+class Checkpoint(NamedTuple):
+    """How a run outlives an interruption: ``save`` takes a state now and then, ``resume`` is the state to go on from.
+
+    A run that is resumed ends with the same bits as one that was never interrupted.
+    """
+
+    save: Callable[[dict[str, Any]], None] | None = None
+    resume: dict[str, Any] | None = None
+
+
+NO_CHECKPOINT = Checkpoint()
+
+
 @dataclass
 class Trained:
     """What training leaves behind; the model holds the kept epoch's weights."""
 
     curve: list[Epoch]
     selection: Selection
-    train_seconds: float
-    validate_seconds: float
-    rows: int
+
+    @property
+    def train_seconds(self) -> float:
+        return sum(epoch.train_seconds for epoch in self.curve)
+
+    @property
+    def validate_seconds(self) -> float:
+        return sum(epoch.validate_seconds for epoch in self.curve)
 
     @property
     def seconds_to_best_epoch(self) -> float:
@@ -47,72 +62,29 @@ class Trained:
 
 
 def train(
-    model: MultiTaskModel,
-    rows: RowSource,
+    learner: Learner,
     validate: Callable[[], Validation],
     budget: Budget,
-    *,
-    forward: Callable[[Batch], Mapping[str, Tensor]],
-    loss: Callable[[Batch, Mapping[str, Tensor], Progress], Mapping[str, Tensor]],
-    trained: Iterable[nn.Parameter],
-    training_mode: Callable[[], None],
-    order: tuple[str | int, ...],
-    noise: tuple[str | int, ...],
-    device: torch.device,
-    balance: Balancer | None = None,
-    hook_rows: RowSource | None = None,
-    save: Callable[[dict[str, Any]], None] | None = None,
-    resume: dict[str, Any] | None = None,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Trained:
-    """Train ``trained`` on ``rows`` and leave the best epoch's weights in the model.
+    """Train until the budget is spent or patience ends, and leave the best epoch's weights in the model.
 
-    ``forward`` maps a batch to outputs (of the whole model, or of the new task's head on cached features), ``loss``
-    these to named terms, and ``balance`` those to gradients (None: of their sum);
-    ``training_mode`` puts the modules that train into training mode; ``order`` and ``noise`` name the random streams
-    of the row order and of dropout, one draw per epoch, so that a resumed run needs no generator state.
-    ``save`` receives everything that a later call needs as ``resume`` to end with the same bits.
-    Raises TrainingDiverged.
+    ``validate`` scores the model as it is, once per epoch. Raises TrainingDiverged.
     """
-    parameters = [*trained, *(balance.parameters() if balance else ())]
-    optimizer = make_optimizer(model, parameters, budget.learning_rate)
-    step = getattr(model, "training_step", None)
-    best = _Best(model, budget.patience)
+    optimizer = learner.optimizer(budget.learning_rate)
+    best = _Best(learner.model, budget.patience)
     curve: list[Epoch] = []
-    if resume is not None:
-        curve = [Epoch.model_validate(epoch) for epoch in resume["curve"]]
-        model.load_state_dict(resume["model"])
-        model.load_training_state(resume["training_state"])
-        optimizer.load_state_dict(resume["optimizer"])
-        best.restore(resume["best"])
-        if balance is not None:
-            balance.load_state(resume["balancing"])
-    steps = math.ceil(len(rows) / budget.batch_size)
-
+    if (state := checkpoint.resume) is not None:
+        curve = [Epoch.model_validate(epoch) for epoch in state["curve"]]
+        learner.load_state(state)
+        optimizer.load_state_dict(state["optimizer"])
+        best.restore(state["best"])
     for number in range(len(curve) + 1, budget.epochs + 1):
         if best.exhausted(number - 1):
             break
         started = time.perf_counter()
-        training_mode()
-        torch.manual_seed(stream_seed(*noise, number))
-        losses = _LossWatch(number)
-        generator = torch_stream(*order, number)
-        for position, batch in enumerate(shuffled(rows, budget.batch_size, generator, device)):
-            progress = Progress(number, position, budget.epochs, steps)
-            if step is not None:
-                terms = step(batch, progress, optimizer)
-            else:
-                optimizer.zero_grad(set_to_none=True)
-                terms = loss(batch, forward(batch), progress)
-                if balance is None:
-                    total(terms).backward()
-                else:
-                    balance.backward(terms)
-                optimizer.step()
-            losses.add(terms)
-        means = losses.finish()
-        model.eval()
-        model.end_epoch(number, hook_rows if hook_rows is not None else rows)  # type: ignore[arg-type]
+        loss = _epoch(learner, number, budget, optimizer)
         trained_at = time.perf_counter()
         scores = validate()
         mean = selection_score(scores)
@@ -120,7 +92,7 @@ def train(
         curve.append(
             Epoch(
                 epoch=number,
-                loss=means,
+                loss=loss,
                 validation=scores,
                 selection=mean,
                 train_seconds=trained_at - started,
@@ -129,47 +101,26 @@ def train(
         )
         if on_epoch is not None:
             on_epoch(curve[-1])
-        if save is not None and not best.exhausted(number) and number < budget.epochs:
-            save(
-                {
-                    "curve": [epoch.model_dump() for epoch in curve],
-                    "model": model.state_dict(),
-                    "training_state": model.training_state(),
-                    "optimizer": optimizer.state_dict(),
-                    "best": best.state(),
-                    "balancing": balance.state() if balance else {},
-                }
-            )
-    best.load_into(model)
-    model.eval()
-    return Trained(
-        curve,
-        best.selection(len(curve)),
-        sum(epoch.train_seconds for epoch in curve),
-        sum(epoch.validate_seconds for epoch in curve),
-        len(rows),
-    )
+        if checkpoint.save is not None and not best.exhausted(number) and number < budget.epochs:
+            so_far = {"curve": [epoch.model_dump() for epoch in curve], "best": best.state()}
+            checkpoint.save(learner.state() | so_far | {"optimizer": optimizer.state_dict()})
+    best.load_into(learner.model)
+    learner.model.eval()
+    return Trained(curve, best.selection(len(curve)))
 
 
-def make_optimizer(model: MultiTaskModel, trained: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
-    """Fused Adam over ``trained``, L2 as weight decay per parameter group (the same gradient as the explicit term)."""
-    decay = {id(parameter): coefficient for parameter, coefficient in model.weight_decay() if coefficient}
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in trained:
-        groups.setdefault(decay.get(id(parameter), 0.0), []).append(parameter)
-    return torch.optim.Adam(
-        [{"params": members, "weight_decay": coefficient} for coefficient, members in sorted(groups.items())],
-        lr=learning_rate,
-        fused=True,
-    )
-
-
-def total(terms: Mapping[str, Tensor]) -> Tensor:
-    """Sum of named scalar loss terms."""
-    first, *rest = terms.values()
-    for term in rest:
-        first = first + term
-    return first
+def _epoch(learner: Learner, number: int, budget: Budget, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """One epoch of steps; returns the mean of each loss term. The model is left in evaluation mode."""
+    steps = math.ceil(len(learner.rows) / budget.batch_size)
+    learner.training_mode()
+    torch.manual_seed(learner.streams.noise(number))
+    losses = _LossWatch(number)
+    for position, batch in enumerate(learner.epoch(number, budget.batch_size)):
+        losses.add(learner.step(batch, Progress(number, position, budget.epochs, steps), optimizer))
+    means = losses.finish()
+    learner.model.eval()
+    learner.model.end_epoch(number, learner.rows)
+    return means
 
 
 def selection_score(validation: Validation) -> float | None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 from sklearn import metrics as oracle
 
+from benchmark.core.ranks import midranks
 from benchmark.training import metrics
 
 
@@ -91,3 +93,9 @@ def test_regression_scores():
     scores, _, _ = metrics.evaluate("regression", truth + np.array([1, -1, 1, -1]), truth)
     assert scores == pytest.approx({"r2": 1 - 1 / 1.25, "rmse": 1.0, "mae": 1.0})
     assert metrics.evaluate("regression", truth, np.ones(4))[0]["r2"] is None
+
+
+def test_midranks_are_scipys():
+    generator = np.random.default_rng(3)
+    for values in (np.empty(0, np.float32), np.zeros(4), np.round(generator.normal(size=999), 1).astype(np.float32)):
+        assert np.array_equal(midranks(values), rankdata(values))

@@ -17,6 +17,7 @@ import torch
 
 from benchmark.execution.runner import set_up_torch
 from benchmark.spec.budget import Budget
+from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_model
 from benchmark.training.rows import DataRows
 from benchmark.training.trainer import train
@@ -73,19 +74,10 @@ def measure(data, in_memory_bytes):
     labels = {name: data.labels("train", name) for name in TASKS}
     rows = DataRows(data.split("train", schema), labels, DEVICE, in_memory_bytes)
     with contextlib.suppress(Enough):
-        train(
-            model,
-            rows,
-            lambda: {"click": {"auc": None}},
-            Budget(BATCH_SIZE, 1e-3, STEPS, STEPS),
-            forward=forward,
-            loss=model.loss,
-            trained=list(model.parameters()),
-            training_mode=model.train,
-            order=("data", 0),
-            noise=("data", 1),
-            device=DEVICE,
-        )
+        learner = Learner(model, rows, list(model.parameters()), Streams("data", "shared_bottom", 0), DEVICE)
+        learner.forward = forward
+        budget = Budget(batch_size=BATCH_SIZE, learning_rate=1e-3, epochs=STEPS, patience=STEPS)
+        train(learner, lambda: {"click": {"auc": None}}, budget)
     done.set()
     speed = BATCH_SIZE * (STEPS - WARM_UP) / (steps[STEPS] - steps[WARM_UP])
     return {"first_step_seconds": steps[0] - opened, "rows_per_second": speed, "own_bytes": peak[0]}

@@ -14,6 +14,7 @@ from benchmark.execution.runner import set_up_torch
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
 from benchmark.training import metrics
+from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_model
 from benchmark.training.rows import DataRows, cache_features
 from benchmark.training.trainer import train
@@ -66,21 +67,12 @@ def fresh(method, tasks=TASKS):
     return model
 
 
-def trainer_epoch(model, rows, batch_size, forward=None, epochs=1, trained=None):
+def trainer_epoch(model, rows, batch_size, epochs=1, trained=None, cached=None):
     model.start_training(rows, torch.Generator().manual_seed(0))
-    return train(
-        model,
-        rows,
-        lambda: {"income": {"auc": None}},
-        Budget(batch_size, 1e-3, epochs, epochs),
-        forward=forward or model,
-        loss=model.loss,
-        trained=trained or list(model.parameters()),
-        training_mode=model.train,
-        order=("bench", 0),
-        noise=("bench", 1),
-        device=DEVICE,
-    )
+    learner = Learner(model, rows, trained or list(model.parameters()), Streams("bench", "bench", 0), DEVICE)
+    learner.cached = cached
+    budget = Budget(batch_size=batch_size, learning_rate=1e-3, epochs=epochs, patience=epochs)
+    return train(learner, lambda: {"income": {"auc": None}}, budget)
 
 
 def prepared(method, rows):
@@ -138,10 +130,8 @@ def test_stage_two_on_cached_outputs(side_by_side, method):
     new, trained = models[0]
     side_by_side(
         {
-            "cached": lambda: trainer_epoch(
-                new, cached, 256, lambda batch: new.forward_new(batch.features), 1, trained
-            ),
-            "recomputed": lambda: trainer_epoch(models[1][0], rows, 256, None, 1, models[1][1]),
+            "cached": lambda: trainer_epoch(new, rows, 256, trained=trained, cached=cached),
+            "recomputed": lambda: trainer_epoch(models[1][0], rows, 256, trained=models[1][1]),
             "DataLoader": lambda: dataloader_loop(models[2][0], categorical, numeric, tensors, 256),
         },
         rounds=3,

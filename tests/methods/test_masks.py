@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from benchmark.core.errors import UsageError
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
+from benchmark.training.learner import Learner, Streams
 from benchmark.training.meters import weights_fingerprint
 from benchmark.training.models import build_model
 from benchmark.training.preparation import Preparation
@@ -34,7 +35,8 @@ def built(method="sparse_sharing", **config):
 def preparation(model, score=lambda forward, task: 0.5):
     data = FakeData(tasks=("a", "b"))
     rows = DataRows(data.split("train", data.schema(())), {t: data.labels("train", t) for t in "ab"}, CPU)
-    return Preparation(model, rows, score, Budget(batch_size=100, learning_rate=1e-2), ("toy", 0), CPU)
+    learner = Learner(model, rows, list(model.parameters()), Streams("toy", model.info.name, 0), CPU)
+    return Preparation(learner, score, Budget(batch_size=100, learning_rate=1e-2))
 
 
 def on_fake_data(method="sparse_sharing", **config):

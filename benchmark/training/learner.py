@@ -1,0 +1,160 @@
+"""One run's model with everything that training it takes: built once, used by protocol, preparation and kit alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.core.seeding import stream_seed, torch_stream
+from benchmark.training.balancing import Balancer
+from benchmark.training.rows import DataRows, FrozenRows, RowSource, cache_features, shuffled
+from methods.base import MultiTaskModel
+from methods.batch import Batch, Progress
+
+Loss = Callable[[Batch, Mapping[str, Tensor], Progress], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The random streams of a run, by name. All methods see the rows of a dataset in one order at one seed.
+
+    Order and noise are drawn anew for every epoch, so that a resumed run needs no generator state.
+    """
+
+    dataset: str
+    method: str
+    seed: int
+
+    @property
+    def words(self) -> tuple[str, str, int]:
+        """What names a stream of this method's own."""
+        return self.dataset, self.method, self.seed
+
+    def order(self, epoch: int) -> torch.Generator:
+        """Of the rows of an epoch."""
+        return torch_stream("order", self.dataset, self.seed, epoch)
+
+    def noise(self, epoch: int) -> int:
+        """Seed of torch's own generator in an epoch: dropout, and whatever a method draws while it trains."""
+        return stream_seed("dropout", *self.words, epoch)
+
+    def environment(self) -> torch.Generator:
+        """Given to the method before training."""
+        return torch_stream("environment", *self.words)
+
+    def preparation(self, epoch: int) -> torch.Generator:
+        """Of the rows of an epoch of the method's own preparation."""
+        return torch_stream("preparation", *self.words, epoch)
+
+
+@dataclass
+class Learner:
+    """A model, the rows that it learns from, and how a step is made.
+
+    ``rows`` carry the labels that are trained on. ``trained`` are the parameters that move; with ``frozen`` all others
+    stay in evaluation mode and without gradient. ``loss`` turns outputs into named terms (None: the model's own) and
+    ``balance`` these into gradients (None: of their sum). ``cached`` are the outputs of the frozen part for all
+    ``rows``, if they are kept (see `cache`).
+    """
+
+    model: MultiTaskModel
+    rows: RowSource
+    trained: Sequence[nn.Parameter]
+    streams: Streams
+    device: torch.device
+    frozen: bool = False
+    loss: Loss | None = None
+    balance: Balancer | None = None
+    cached: FrozenRows | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        moving = {id(parameter) for parameter in self.trained}
+        # The modules that hold a trained parameter and nothing frozen.
+        self._modules = [
+            module
+            for module in self.model.modules()
+            if (own := list(module.parameters())) and all(id(parameter) in moving for parameter in own)
+        ]
+
+    def cache(self) -> None:
+        """Compute the frozen part's outputs once, where the model separates them and they fit."""
+        assert isinstance(self.rows, DataRows)
+        self.model.eval()
+        self.cached = cache_features(self.model, self.rows)
+
+    def forward(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Outputs of the whole model, or of the new task's head on cached features."""
+        return self.model(batch) if self.cached is None else self.model.forward_new(batch.features)  # type: ignore[attr-defined]
+
+    def terms(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> Mapping[str, Tensor]:
+        """Named scalar terms of the loss."""
+        return (self.loss or self.model.loss)(batch, outputs, progress)
+
+    def training_mode(self) -> None:
+        """Frozen parts stay in evaluation mode: no dropout in a backbone that does not learn."""
+        self.model.train(not self.frozen)
+        for module in self._modules if self.frozen else ():
+            module.train()
+
+    def epoch(self, number: int, batch_size: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 1) in its own order."""
+        rows = self.rows if self.cached is None else self.cached
+        return shuffled(rows, batch_size, self.streams.order(number), self.device)
+
+    def step(self, batch: Batch, progress: Progress, optimizer: torch.optim.Optimizer) -> Mapping[str, Tensor]:
+        """One step of training on ``batch``; returns the terms of the loss."""
+        if self.model.training_step is not None:
+            return self.model.training_step(batch, progress, optimizer)
+        optimizer.zero_grad(set_to_none=True)
+        terms = self.terms(batch, self.forward(batch), progress)
+        if self.balance is None:
+            total(terms).backward()
+        else:
+            self.balance.backward(terms)
+        optimizer.step()
+        return terms
+
+    def optimizer(self, learning_rate: float) -> torch.optim.Adam:
+        """Of everything that is trained, the balancer's own weights among it."""
+        parameters = [*self.trained, *(self.balance.parameters() if self.balance else ())]
+        return make_optimizer(self.model, parameters, learning_rate)
+
+    def state(self) -> dict[str, Any]:
+        """What an interrupted training needs beside its optimizer."""
+        return {
+            "model": self.model.state_dict(),
+            "training_state": self.model.training_state(),
+            "balancing": self.balance.state() if self.balance else {},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.model.load_training_state(state["training_state"])
+        if self.balance is not None and "balancing" in state:
+            self.balance.load_state(state["balancing"])
+
+
+def make_optimizer(model: MultiTaskModel, trained: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
+    """Fused Adam over ``trained``, L2 as weight decay per parameter group (the same gradient as the explicit term)."""
+    decay = {id(parameter): coefficient for parameter, coefficient in model.weight_decay() if coefficient}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in trained:
+        groups.setdefault(decay.get(id(parameter), 0.0), []).append(parameter)
+    return torch.optim.Adam(
+        [{"params": members, "weight_decay": coefficient} for coefficient, members in sorted(groups.items())],
+        lr=learning_rate,
+        fused=True,
+    )
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """Sum of named scalar loss terms."""
+    first, *rest = terms.values()
+    for term in rest:
+        first = first + term
+    return first
