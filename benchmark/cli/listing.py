@@ -112,10 +112,11 @@ def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jo
             "dataset": run.key.dataset,
             "method": run.key.method,
             "arm": run.key.arm,
-            "tasks": ",".join(run.key.tasks),
+            "tasks": ">".join(run.key.chain) if run.parent and run.key.chain else ",".join(run.key.tasks),
             "seed": run.key.seed,
             "epochs": Budget.of(run.key.budget, run.parent is not None).epochs,
             "reference": run.reference,
+            "note": run.note,
             "seconds": round(found.seconds) if (found := estimates[run.id]) else None,
             "MiB": found.memory_bytes >> 20 if found else None,
         }

@@ -28,10 +28,12 @@ from benchmark.cli.trees import remember_suite, report_options
 from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError, unknown_name
 from benchmark.execution.executor import Options, Summary, execute_plan
 from benchmark.execution.runner import choose_device
+from benchmark.planning.estimate import at_hand
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
 from datasets_registry import availability
+from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS
 
 SUITE = "paper"
@@ -68,6 +70,10 @@ class Sweep:
                 unavailable[name] = str(error)
         return unavailable
 
+    def look(self, dataset: str) -> EncodedDataset | None:
+        """A dataset's arrays, where they are at hand."""
+        return at_hand(dataset, self.request.data_dir)
+
     def execution(self, **options: Any) -> Options:
         """The options of the executor; ``options`` are further ones, or replace these."""
         request = self.request
@@ -91,7 +97,7 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
     """Run a suite and write its tables; the exit code."""
     sweep = _with_config(Sweep.of(request), config_file)
     make_plan(sweep.suite)  # every name and value is checked before anything is fetched
-    plan = make_plan(sweep.suite, sweep.prepare_data())
+    plan = make_plan(sweep.suite, sweep.prepare_data(), sweep.look)
     jobs = 1 if debug else sweep.jobs
     sweep.say(
         f"Suite {plan.suite.name}: {len(plan.runs)} runs ({sum(run.reference for run in plan.runs)} of them "
@@ -135,7 +141,8 @@ def dry_run(request: Request, config_file: Path | None, as_json: bool) -> int:
     """Show the plan without fetching or running anything; the exit code."""
     sweep = _with_config(Sweep.of(request), config_file)
     states = {name: availability(name, request.data_dir) for name in sweep.suite.datasets}
-    plan = make_plan(sweep.suite, {name: text for name, (state, text) in states.items() if state == "login"})
+    closed = {name: text for name, (state, text) in states.items() if state == "login"}
+    plan = make_plan(sweep.suite, closed, sweep.look)
     texts = {name: text for name, (_, text) in states.items()}
     content = describe_plan(plan, texts, request.data_dir, sweep.jobs)
     if as_json:

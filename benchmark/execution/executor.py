@@ -122,9 +122,10 @@ def execute_plan(
                 _bury_lock(item.directory(options.out))
         elif not only_read:
             sweep.waiting.append(item)
-    for item in _lost_weights(sweep.waiting, sweep.done, plan, options.out):
-        del sweep.done[item.id]
-        sweep.waiting.insert(0, item)
+    while lost := _lost_weights(sweep.waiting, sweep.done, plan, options.out):  # whose own parent's may be lost, too
+        for item in lost:
+            del sweep.done[item.id]
+            sweep.waiting.insert(0, item)
     summary = Summary(len(plan.runs), kept=sum(item.id in sweep.done for item in plan.runs))
     for item in plan.runs:
         if item.id in sweep.done:
@@ -299,7 +300,7 @@ def _ready(waiting: list[Run], done: dict[str, Record]) -> list[Run]:
 
 
 def _lost_weights(waiting: list[Run], done: dict[str, Record], plan: Plan, out: Path) -> list[Run]:
-    """Stage-0 runs whose record is there but whose weights, which a waiting run needs, are not."""
+    """Runs whose record is there but whose weights, which a waiting run needs, are not."""
     needed = {run_id(item.parent) for item in waiting if item.parent is not None}
     return [
         item
@@ -349,11 +350,15 @@ def _skipped(item: Run, out: Path, parent: Record) -> Record:
         run_id=item.id,
         key=item.key,
         status="skipped",
-        reason=f"its stage 0 ended with status '{parent.status}': {parent.reason}",
+        reason=f"{_called(parent.key)} ended with status '{parent.status}': {parent.reason}",
         parent=parent.run_id,
     )
     write_record(item.directory(out), record)
     return record
+
+
+def _called(parent: Key) -> str:
+    return f"stage {parent.stage} of its chain ({', '.join(parent.chain)})" if parent.chain else "its stage 0"
 
 
 def _debug(job: Job, item: Run, watcher: Watcher) -> Record:

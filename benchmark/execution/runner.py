@@ -25,8 +25,9 @@ from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
 from benchmark.execution import processes
 from benchmark.records import provenance as environment
+from benchmark.records.lineage import keeps_weights
 from benchmark.records.record import Epoch, Key, Provenance, Record, run_directory, run_id, write_record
-from benchmark.spec.arms import ARMS, STAGE0
+from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
 from benchmark.training.trainer import Checkpoint, TrainingDiverged
@@ -288,7 +289,7 @@ def _checkpoint(job: Job, provenance: Provenance) -> Checkpoint:
 
 
 def _write_files(job: Job, outcome: Outcome) -> None:
-    """Curve, predictions and, for stage 0, the weights that other arms continue. Written before the record."""
+    """Curve, predictions and, where another run may continue this one, the weights. Written before the record."""
     lines = ["epoch,term,value"]
     for epoch in outcome.curve:
         lines += [f"{epoch.epoch},loss {name},{value!r}" for name, value in epoch.loss.items()]
@@ -303,7 +304,7 @@ def _write_files(job: Job, outcome: Outcome) -> None:
         if name == "attention":
             shown = {"weights": np.stack(list(shown.values()), axis=1), "tasks": np.array(list(shown))}
         _write_arrays(job.directory / f"{name}.npz", shown)
-    if job.key.arm == STAGE0:
+    if keeps_weights(job.key):
         buffer = io.BytesIO()
         torch.save(outcome.weights, buffer)
         write_atomically(job.directory / "weights.pt", buffer.getvalue())

@@ -11,8 +11,8 @@ from benchmark.execution.executor import Options, execute_plan
 from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.planning.suite import Suite
-from benchmark.records.record import Key, Record
-from benchmark.spec.arms import ARMS, STAGE0
+from benchmark.records.lineage import ancestors
+from benchmark.records.record import Record
 
 TOLERANCE = 0.002
 """Largest difference of any test score between machines of different kinds that still counts as the same result."""
@@ -27,15 +27,14 @@ class Verdict:
 
 
 def verify(record: Record, options: Options) -> Verdict:
-    """Repeat ``record``'s run (and the stage 0 it continues) in a temporary tree and compare.
+    """Repeat ``record``'s run (and all that it continues, back to stage 0) in a temporary tree and compare.
 
     ``options.out`` is ignored. Raises BenchmarkError if there is nothing to compare with or the new run fails.
     """
     if record.status != "ok" or record.provenance is None:
         raise BenchmarkError(f"{record.run_id} ended with status '{record.status}': there are no numbers to verify.")
-    parent = _stage0_key(record.key) if ARMS[record.key.arm].from_stage0 else None
-    runs = [Run(parent)] if parent else []
-    runs.append(Run(record.key, parent))
+    line = [*ancestors(record.key), record.key]
+    runs = [Run(key, parent) for key, parent in zip(line, [None, *line])]
     suite = Suite(
         name="verify", title="", datasets=(record.key.dataset,), methods=(), threads=record.provenance.threads
     )
@@ -101,7 +100,3 @@ def _where_curves_part(first: Record, second: Record) -> str | None:
     if len(first.curve) != len(second.curve):
         return f"the curves have {len(first.curve)} and {len(second.curve)} epochs"
     return None
-
-
-def _stage0_key(key: Key) -> Key:
-    return key.model_copy(update={"arm": STAGE0, "stage": 0, "tasks": list(key.old_tasks)})

@@ -10,6 +10,7 @@ from benchmark.core.errors import DataUnavailable
 from benchmark.planning.plan import Run
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
+from benchmark.spec.labels import LEAST_EPOCH, without_share
 from benchmark.spec.options import split_config
 from datasets_registry import prepare
 from methods import METHODS
@@ -37,7 +38,7 @@ class Estimate:
 
 def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     """None while the data is not at hand: its size and vocabularies are not known."""
-    data = _data(run.key.dataset, data_dir)
+    data = at_hand(run.key.dataset, data_dir)
     if data is None:
         return None
     arm = ARMS[run.key.arm]
@@ -47,6 +48,8 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     tables, dense, preparation = _sizes(run.key.method, tuple(config.items()), tuple(tasks), data)
     schema = data.schema([*run.key.old_tasks, *run.key.new_tasks])
     rows = len(data.split("train", schema))
+    if (labelled := without_share(run.key.dataset)[1]) is not None and set(run.key.tasks) <= set(data.new_tasks):
+        rows = round(rows * max(labelled, LEAST_EPOCH))
     budget = Budget.of(run.key.budget, arm.from_stage0)
     # Forward, gradient of the inputs and gradient of the weights: 2 operations per weight each; a frozen run trains a
     # part of it, on cached features.
@@ -59,7 +62,8 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
 
 
 @functools.cache
-def _data(name: str, data_dir: Path | None) -> EncodedDataset | None:
+def at_hand(name: str, data_dir: Path | None = None) -> EncodedDataset | None:
+    """A dataset's arrays if they are encoded or can be without fetching anything, else None."""
     try:
         return prepare(name, data_dir=data_dir, fetch=False)
     except DataUnavailable:

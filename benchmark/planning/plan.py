@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import resolve_config
+from benchmark.planning.fitting import NEAR, fitted, no_room, size_option, too_few_positives, trained_weights
+from benchmark.planning.problems import Problem, problems
 from benchmark.planning.suite import Suite
+from benchmark.records.lineage import parent_key, stage0_key
 from benchmark.records.record import Key, run_directory, run_id
 from benchmark.spec.arms import ARMS, JOINT, SCRATCH, STAGE0
 from benchmark.spec.budget import SELECTION_RULE
+from benchmark.spec.labels import without_share
 from methods import METHODS
 
 if TYPE_CHECKING:
     from datasets_registry.base import Dataset
+    from datasets_registry.encoding.store import EncodedDataset
 
 REFERENCE_METHOD = "single_task"
+
+Look = Callable[[str], "EncodedDataset | None"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One planned run. ``parent`` is the stage-0 run it continues; ``reference`` tells that the plan added it."""
+    """One planned run. ``parent`` is the run it continues; ``reference`` tells that the plan added it; ``note`` is what
+    a dry run says of it."""
 
     key: Key
     parent: Key | None = None
     reference: bool = False
+    note: str = ""
 
     @property
     def id(self) -> str:
@@ -37,6 +46,7 @@ class Run:
     def label(self) -> str:
         """What progress and messages call it."""
         task = f":{self.key.tasks[0]}" if self.key.arm == SCRATCH else ""
+        task += f":{'>'.join(self.key.chain)}" if self.key.chain else ""
         return f"{self.key.dataset}/{self.key.method}/{self.key.arm}{task}/seed {self.key.seed}"
 
     def directory(self, out: Path) -> Path:
@@ -70,11 +80,13 @@ class _Entry:
     config: dict[str, object]
 
 
-def make_plan(suite: Suite, unavailable: dict[str, str] | None = None) -> Plan:
+def make_plan(suite: Suite, unavailable: dict[str, str] | None = None, look: Look | None = None) -> Plan:
     """Spread a suite out. ``unavailable`` maps datasets that cannot be had to the reason.
 
     Reference runs join by themselves: single-task models of every task, and joint retraining of every method that
-    takes in the new task in another way. Raises UsageError for unknown names before anything is planned.
+    takes in the new task in another way. ``look`` gives a dataset's arrays by name, or None while they are not at hand:
+    then nothing is skipped for want of labels, and no arm is fitted to a size. Raises UsageError for unknown names
+    before anything is planned.
     """
     for arm in suite.arms:
         if arm not in ARMS:
@@ -84,70 +96,149 @@ def make_plan(suite: Suite, unavailable: dict[str, str] | None = None) -> Plan:
     _check_dataset_config(suite)
     plan = Plan(suite)
     for name in suite.datasets:
-        dataset = _dataset(name)
         entries = _entries(suite, name)
-        if unavailable and name in unavailable:
-            plan.skips += [Skip(name, entry.method, arm, unavailable[name]) for entry in entries for arm in suite.arms]
-            continue
-        for seed in suite.seeds:
-            _plan_seed(plan, dataset, name, entries, seed)
+        for problem in problems(suite, _dataset(name), name):
+            reason = (unavailable or {}).get(name) or _lacking(suite, problem, look)
+            if reason:
+                plan.skips += [Skip(problem.name, entry.method, arm, reason) for entry in entries for arm in suite.arms]
+                continue
+            for seed in suite.seeds:
+                _Planner(plan, problem, seed, look).plan(entries)
+    unique: dict[str, Run] = {}
+    for run in plan.runs:
+        unique.setdefault(run.id, run)  # problems share runs
+    plan.runs = list(unique.values())
     return plan
 
 
-def _plan_seed(plan: Plan, dataset: Dataset, name: str, entries: Sequence[_Entry], seed: int) -> None:
-    suite = plan.suite
-    old, new = partition(dataset, suite.new_tasks)
-    reference = _Entry(REFERENCE_METHOD, _config(suite, REFERENCE_METHOD, name))
+def _lacking(suite: Suite, problem: Problem, look: Look | None) -> str | None:
+    """Why a problem with few labels cannot be learnt, or None."""
+    data = look(problem.name) if look is not None and suite.label_shares else None
+    if data is None:
+        return None
+    found = (too_few_positives(data, task, suite.least_positives) for task in problem.new)
+    return next((reason for reason in found if reason), None)
 
-    def key(entry: _Entry, arm: str, tasks: list[str]) -> Key:
+
+@dataclass(frozen=True)
+class _Planner:
+    """The runs of one problem at one seed, put into a plan."""
+
+    into: Plan
+    problem: Problem
+    seed: int
+    look: Look | None
+
+    def plan(self, entries: Sequence[_Entry]) -> None:
+        suite, problem = self.into.suite, self.problem
+        reference = _Entry(REFERENCE_METHOD, _config(suite, REFERENCE_METHOD, problem.name))
+        for task in problem.tasks:
+            self._add(self._reference(reference, SCRATCH, [task]), reference=True)
+        for entry in entries:
+            if entry.method != REFERENCE_METHOD:
+                self._plan_entry(entry)
+
+    def _plan_entry(self, entry: _Entry) -> None:
+        info = METHODS.get(entry.method).info
+        arms = self.into.suite.arms
+        self._add(stage0_key(self._key(entry, STAGE0, self.problem.old)))
+        wanted = [arm for arm in arms if ARMS[arm].supported_by(info.arms, info.without)]
+        for arm in arms:
+            if arm not in wanted:
+                self._skip(entry, arm, f"{entry.method} does not support the arm '{arm}'")
+        if JOINT in info.arms and wanted:
+            self._plan_joint(entry, reference=JOINT not in wanted)
+        for arm in wanted:
+            if arm == JOINT:
+                continue
+            if self.problem.orders:
+                self._plan_chains(entry, arm)
+            elif self.into.suite.trained_weights:
+                self._plan_sizes(entry, arm)
+            else:
+                self._add(self._key(entry, arm, ARMS[arm].tasks(self.problem.old, self.problem.new)))
+
+    def _plan_joint(self, entry: _Entry, reference: bool) -> None:
+        """Retraining with all tasks known; in a chain once for every set of tasks that an order has brought by then."""
+        for order in self.problem.orders:
+            for stage in range(1, len(order)):
+                brought = [task for task in self.problem.new if task in order[:stage]]
+                key = self._key(entry, JOINT, [*self.problem.old, *brought])
+                self._add(key.model_copy(update={"chain": brought, "stage": stage}), reference)
+        self._add(self._reference(entry, JOINT, list(self.problem.tasks)), reference)
+
+    def _plan_chains(self, entry: _Entry, arm: str) -> None:
+        """One run for every task of every order; orders that begin alike share their first stages."""
+        for order in self.problem.orders:
+            if reason := no_room(entry.method, entry.config, arm, self.problem, order):
+                self._skip(entry, arm, reason)
+                continue
+            for stage in range(1, len(order) + 1):
+                key = self._key(entry, arm, [order[stage - 1]])
+                self._add(key.model_copy(update={"chain": list(order[:stage]), "stage": stage}))
+
+    def _plan_sizes(self, entry: _Entry, arm: str) -> None:
+        """One run for every size that the arm can be given, and one at its own size where it has no choice."""
+        suite, data = self.into.suite, self.look(self.problem.name) if self.look else None
+        base = self._key(entry, arm, ARMS[arm].tasks(self.problem.old, self.problem.new))
+        if data is None:
+            return self._skip(entry, arm, "its options are fitted to the sizes once the data is at hand")
+
+        def count(options: Mapping[str, float]) -> int:
+            return trained_weights(data, entry.method, entry.config, arm, self.problem, options)
+
+        if size_option(ARMS[arm]) is None:
+            self._add(base, note=f"trains {count(base.arm_config):,} weights")
+        for target in suite.trained_weights:
+            found = fitted(count, ARMS[arm], base.arm_config, target)
+            if abs(found.trained - target) > NEAR * target:
+                self._skip(entry, arm, f"cannot train about {target:,} weights: the nearest is {found.trained:,}")
+            elif size_option(ARMS[arm]) is not None:
+                note = f"trains {found.trained:,} weights for {target:,}"
+                self._add(base.model_copy(update={"arm_config": dict(found.options)}), note=note)
+        return None
+
+    def _key(self, entry: _Entry, arm: str, tasks: Sequence[str]) -> Key:
+        suite, problem = self.into.suite, self.problem
         return Key(
-            dataset=name,
-            split=dataset.split,
-            old_tasks=old,
-            new_tasks=new,
-            tasks=tasks,
+            dataset=problem.name,
+            split=problem.dataset.split,
+            old_tasks=list(problem.old),
+            new_tasks=list(problem.new),
+            tasks=list(tasks),
             method=entry.method,
             config=entry.config,
             arm=arm,
-            stage=0 if tasks and set(tasks) <= set(old) else 1,
-            budget=suite.budget_for(name),
+            stage=0 if tasks and set(tasks) <= set(problem.old) else 1,
+            budget=suite.budget_for(problem.name),
             selection=SELECTION_RULE,
-            seed=seed,
+            seed=self.seed,
             arm_config=ARMS[arm].resolve(suite.arm_config.get(arm, {})),
         )
 
-    for task in [*old, *new]:
-        plan.runs.append(Run(key(reference, SCRATCH, [task]), reference=True))
-    for entry in entries:
-        info = METHODS.get(entry.method).info
-        if entry.method == REFERENCE_METHOD:
-            continue
-        stage0 = Run(key(entry, STAGE0, old))
-        plan.runs.append(stage0)
-        wanted = [arm for arm in suite.arms if ARMS[arm].supported_by(info.arms, info.without)]
-        if seed == suite.seeds[0]:
-            for arm in suite.arms:
-                if arm not in wanted:
-                    plan.skips.append(Skip(name, entry.method, arm, f"{entry.method} does not support the arm '{arm}'"))
-        if wanted and JOINT not in wanted and JOINT in info.arms:
-            plan.runs.append(Run(key(entry, JOINT, [*old, *new]), reference=True))
-        for arm in wanted:
-            parent = stage0.key if ARMS[arm].from_stage0 else None
-            plan.runs.append(Run(key(entry, arm, ARMS[arm].tasks(old, new)), parent))
+    def _reference(self, entry: _Entry, arm: str, tasks: list[str]) -> Key:
+        """A run that knows no old and new: where problems differ in nothing else it is one for all of them.
 
+        A single-task model of an old task sees no label of a new one, so all shares of those labels share it.
+        """
+        key = self._key(entry, arm, tasks)
+        if self.problem.shared:
+            everything = [task.name for task in self.problem.dataset.tasks if task.name in self.problem.tasks]
+            ordered = tasks if arm == SCRATCH else everything
+            return key.model_copy(
+                update={"old_tasks": everything, "new_tasks": [], "tasks": ordered, "stage": int(arm == JOINT)}
+            )
+        if arm == SCRATCH and tasks[0] in self.problem.old:
+            return key.model_copy(update={"dataset": without_share(key.dataset)[0]})
+        return key
 
-def partition(dataset: Dataset, new_tasks: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Old and new tasks: the dataset's default, or every default task that is not named new. Raises UsageError."""
-    if new_tasks is None:
-        return list(dataset.old_tasks), list(dataset.new_tasks)
-    known = {task.name for task in dataset.tasks}
-    for task in new_tasks:
-        if task not in known:
-            raise unknown_name(f"task of {dataset.name}", task, known)
-    old = [task for task in dataset.old_tasks if task not in new_tasks]
-    if not old:
-        raise UsageError(f"--new-task: {dataset.name} has no old task left.")
-    return old, list(new_tasks)
+    def _add(self, key: Key, reference: bool = False, note: str = "") -> None:
+        self.into.runs.append(Run(key, parent_key(key), reference, note))
+
+    def _skip(self, entry: _Entry, arm: str, reason: str) -> None:
+        skip = Skip(self.problem.name, entry.method, arm, reason)
+        if skip not in self.into.skips:  # the same at every seed
+            self.into.skips.append(skip)
 
 
 def _dataset(name: str) -> Dataset:

@@ -6,9 +6,9 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import read_value
@@ -19,6 +19,7 @@ SUITES = Path(__file__).parents[1] / "suites"
 
 
 Table = TypeVar("Table", bound=StrictTable)
+Share = Annotated[float, Field(gt=0, le=100)]
 
 
 class Limits(StrictTable):
@@ -40,6 +41,12 @@ class Suite(StrictTable):
     are further entries of a method with other config values:
     ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options of
     arms: ``[arm_config.lora] rank = 4``.
+
+    ``new_tasks``: "each" makes every task of a dataset the new one in turn (of those in ``tasks`` by dataset, if it is
+    named there). ``chain``: new tasks that arrive one after another, in one order or a list of orders, for all datasets
+    or in a table by dataset. ``label_shares``: percentages of the new tasks' training labels; a share with fewer than
+    ``least_positives`` positives is skipped. ``trained_weights``: numbers of weights that the arms' options are fitted
+    to.
     """
 
     name: str
@@ -48,7 +55,12 @@ class Suite(StrictTable):
     methods: tuple[str, ...]
     arms: tuple[str, ...] = ("joint", "frozen", "finetune")
     seeds: tuple[int, ...] = (0, 1, 2)
-    new_tasks: tuple[str, ...] | None = None
+    new_tasks: tuple[str, ...] | Literal["each"] | None = None
+    tasks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    chain: Mapping[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
+    label_shares: tuple[Share, ...] = ()
+    least_positives: int = Field(20, ge=1)
+    trained_weights: tuple[int, ...] = ()
     margin: float = Field(0.001, gt=0)
     budget: BudgetTable = BudgetTable()
     dataset_budget: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
@@ -59,6 +71,18 @@ class Suite(StrictTable):
     arm_config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     limits: Limits = Limits()
     threads: int = Field(1, ge=1)
+
+    @field_validator("chain", mode="before")
+    @classmethod
+    def _by_dataset(cls, chain: Any) -> Any:
+        """One order, or several, for all datasets ("*") or by dataset."""
+
+        def orders(value: Any) -> Any:
+            single = isinstance(value, list | tuple) and value and all(isinstance(task, str) for task in value)
+            return (value,) if single else value
+
+        tables = chain if isinstance(chain, Mapping) else {"*": chain}
+        return {dataset: orders(value) for dataset, value in tables.items()}
 
     def budget_for(self, dataset: str) -> dict[str, Any]:
         """The budget of all runs on one dataset, resolved."""

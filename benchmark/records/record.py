@@ -47,6 +47,9 @@ class Key(_Part):
     model) or an arm added later, ``arm_config`` its resolved options. ``tasks`` are the tasks trained in this run,
     ``old_tasks`` and ``new_tasks`` the partition it belongs to, which also decides the inputs. ``stage`` is 0 for runs
     that only see old tasks, else 1. ``scored`` is "test", or "validation" for a trial that never sees test rows.
+    ``chain`` holds the new tasks taken in so far, in their order, where they arrive one after another: the last of them
+    is the one that this run brings in, ``stage`` is their number, and ``new_tasks`` are all that will ever come. Empty:
+    all new tasks arrive together.
     """
 
     dataset: str
@@ -63,9 +66,10 @@ class Key(_Part):
     seed: int
     arm_config: dict[str, Any] = Field(default_factory=dict)
     scored: Literal["test", "validation"] = "test"
+    chain: list[str] = Field(default_factory=list)
 
 
-ADDED_LATER = {"arm_config": {}, "scored": "test"}
+ADDED_LATER = {"arm_config": {}, "scored": "test", "chain": []}
 """Fields of a key that older records lack, with the value that they mean by it: such a value stays out of the run's
 name, so that a record keeps its name when the schema grows."""
 

@@ -20,6 +20,7 @@ from benchmark.report.groups import SCRATCH, Group, read_arrays
 from benchmark.report.overall import Study
 from benchmark.report.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
 from benchmark.report.style import marker
+from benchmark.spec.labels import without_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +143,7 @@ def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
     """
     families: dict[tuple, list[tuple[float, Group, str]]] = {}
     for group, slug in zip(groups, slugs, strict=True):
-        dataset, share = _without_label_share(group.dataset)
+        dataset, share = without_share(group.dataset)
         key = (dataset, group.split, group.old_tasks, group.new_tasks, group.budget, group.selection)
         families.setdefault(key, []).append((1.0 if share is None else float(share), group, slug))
     made = []
@@ -170,17 +171,6 @@ def label_share(groups: Sequence[Group], slugs: Sequence[str]) -> list[Plot]:
             name = re.sub(r"\W", "_", dataset)
             made.append(Plot(f"label_share-{name}", rows, draw_label_share, 3.4))
     return made
-
-
-def _without_label_share(dataset: str) -> tuple[str, float | None]:
-    """``census_income@new5pct`` as ("census_income", 0.05); None where the name holds no share."""
-    base, _, words = dataset.partition("@")
-    kept, share = [], None
-    for word in filter(None, words.split("+")):
-        found = re.fullmatch(r"new(\d+(?:\.\d+)?)pct", word)
-        share = float(found[1]) / 100 if found else share
-        kept += [] if found else [word]
-    return "@".join([base, *(["+".join(kept)] if kept else [])]), share
 
 
 def draw_label_share(drawn: Figure, rows: Sequence[Row]) -> None:

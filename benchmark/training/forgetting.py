@@ -37,6 +37,12 @@ class Setting:
     labels: Mapping[str, NDArray[np.float32]]
     old_tasks: tuple[str, ...]
     words: tuple[str | int, ...]
+    all_rows: DataRows | None = None
+
+    @property
+    def everything(self) -> DataRows:
+        """All training rows, for what concerns the old tasks; ``rows`` are fewer where the new labels are scarce."""
+        return self.all_rows or self.rows
 
 
 def continual(kind: str, setting: Setting, options: Mapping[str, float]) -> tuple[DataRows, Loss]:
@@ -74,7 +80,7 @@ def fisher_information(setting: Setting) -> dict[str, Tensor]:
     the square of a whole batch's summed gradient estimates the sum of the squares without bias, and no pass per row
     is needed. (True Fisher information, not the "empirical" one with observed labels.)
     """
-    model, rows = setting.model, setting.rows
+    model, rows = setting.model, setting.everything
     tasks = [task for task in model.tasks if task.name in setting.old_tasks]
     parameters = dict(model.named_parameters())
     sums: dict[str, Tensor] = {}
@@ -125,10 +131,11 @@ def replay(setting: Setting, share: float, strength: float) -> tuple[DataRows, L
     Every step sees as many rows drawn from the memory as new ones, and their old tasks' loss times ``strength`` joins.
     """
     model = setting.model
-    size = max(1, min(len(setting.rows), round(share * len(setting.rows))))
+    rows = setting.everything
+    size = max(1, min(len(rows), round(share * len(rows))))
     generator = torch_stream("memory", *setting.words)
-    kept = torch.randperm(len(setting.rows), generator=generator)[:size].sort().values
-    old = setting.with_labels({name: setting.labels[name] for name in setting.old_tasks})
+    kept = torch.randperm(len(rows), generator=generator)[:size].sort().values
+    old = rows.with_labels({name: setting.labels[name] for name in setting.old_tasks})
     device = next(model.parameters()).device
     memory = old.gather(kept.to(device))
 

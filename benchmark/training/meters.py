@@ -108,6 +108,7 @@ def flops(learner: Learner) -> Flops | None:
     model, cached = learner.model, learner.cached
     count = min(FLOP_ROWS, len(learner.rows))
     batch = learner.rows.gather(slice(0, count))
+    served = Batch(batch.categorical, batch.numeric, {}, batch.index)  # without labels every task is asked for
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     progress = Progress(1, 0, 1, 1)
 
@@ -123,7 +124,7 @@ def flops(learner: Learner) -> Flops | None:
 
     def forward_only() -> None:
         with torch.no_grad():
-            model(batch)
+            model(served)
 
     forward = flops_per_row(forward_only, count)
     model.train(not learner.frozen)

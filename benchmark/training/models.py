@@ -34,9 +34,18 @@ def build_model(
 
 
 def take_in(
-    model: MultiTaskModel, arm: Arm, new: Sequence[Task], options: Mapping[str, float], words: tuple[str | int, ...]
+    model: MultiTaskModel,
+    arm: Arm,
+    new: Sequence[Task],
+    options: Mapping[str, float],
+    words: tuple[str | int, ...],
+    earlier: Sequence[str] = (),
 ) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
-    """Let a stage-0 model take in new tasks as ``arm`` says: the model, what is trained, and warnings."""
+    """Let a model take in new tasks as ``arm`` says: the model, what is trained, and warnings.
+
+    ``earlier`` names the new tasks that it has taken in before, in a chain.
+    """
+    words = (*words, *earlier)
     known = _modules(model)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed("init", *words, "new tasks"))
@@ -94,9 +103,13 @@ def build_or_continue(
         return model, list(model.parameters()), warnings
     assert stage0 is not None
     model, _ = build_model(key.method, config, schema, [data.tasks[name] for name in key.old_tasks], words)
+    options = arm.resolve(key.arm_config)
+    *earlier, last = [[name] for name in key.chain] or [key.new_tasks]
+    for place, names in enumerate(earlier):
+        model, _, _ = take_in(model, arm, [data.tasks[name] for name in names], options, words, key.chain[:place])
     model.load_state_dict(torch.load(stage0, map_location="cpu", weights_only=True))
-    new = [data.tasks[name] for name in key.new_tasks]
-    model, trained, warnings = take_in(model, arm, new, arm.resolve(key.arm_config), words)
+    new = [data.tasks[name] for name in last]
+    model, trained, warnings = take_in(model, arm, new, options, words, key.chain[:-1])
     model.to(device)
     return model, trained, warnings
 

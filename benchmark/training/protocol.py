@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from benchmark.core.errors import UsageError
+from benchmark.records.lineage import known_before
 from benchmark.records.record import Epoch, Key, Measured
 from benchmark.spec.arms import ARMS, Arm
 from benchmark.spec.budget import Budget
+from benchmark.spec.labels import without_share
 from benchmark.spec.options import TrainingOptions, split_config
 from benchmark.training import meters
 from benchmark.training.balancing import balancer
@@ -27,9 +29,10 @@ from benchmark.training.forgetting import Setting, continual
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_or_continue, check_outputs
 from benchmark.training.preparation import prepare
-from benchmark.training.rows import DataRows
+from benchmark.training.rows import ChosenRows, DataRows, labelled_rows
 from benchmark.training.scoring import HeldOutRows, ValidationRows, Vault
 from benchmark.training.trainer import NO_CHECKPOINT, Checkpoint, train
+from datasets_registry.schema import Schema
 from methods.base import MultiTaskModel
 
 if TYPE_CHECKING:
@@ -70,7 +73,8 @@ def execute(
 ) -> Outcome:
     """Carry out the run that ``key`` names.
 
-    ``stage0`` is the stage-0 weights file for arms that continue one; ``checkpoint`` is (save, state to resume from).
+    ``stage0`` is the file with the weights that the run continues (see `benchmark.records.lineage`), ``checkpoint``
+    (save, state to resume from).
     Raises TrainingDiverged, InvariantBroken, and whatever the method raises.
     """
     clock = meters.Clock(load=load_seconds)
@@ -80,7 +84,7 @@ def execute(
     schema = data.schema([*key.old_tasks, *key.new_tasks])
     on_test = key.scored == "test"
     with clock("load"):
-        rows = DataRows(data.split("train", schema), _labels(data, "train", key.tasks), device)
+        rows = _training_rows(key, data, schema, device)
         valid = ValidationRows(data, schema, [data.tasks[name] for name in key.tasks], device)
         held_out = HeldOutRows(data, "test" if on_test else "valid", schema, device)
     with clock("build"):
@@ -90,9 +94,9 @@ def execute(
         learner = Learner(model, rows, trained, streams, device, arm.frozen, balance=balance)
     _check_step(learner, arm, options)
     check_outputs(model, valid.rows)
-    before = held_out.predict(model, key.old_tasks) if arm.frozen else None
+    before = held_out.predict(model, known_before(key)) if arm.frozen else None
     with clock("cache"):
-        _set_up(learner, valid, key, arm, data)
+        _set_up(learner, valid, key, data, schema)
 
     model.start_training(learner.rows, streams.environment())
     preparing = 0.0
@@ -105,10 +109,7 @@ def execute(
         known = [task.name for task in model.tasks] if on_test else list(before or ())
         predictions = held_out.predict(model, known)
     invariants = _kept_promises(model, before, predictions) if before is not None else {}
-    vault = Vault(data, held_out.order)
-    scored = {name: vault.score(data.tasks[name], predictions[name]) for name in known} if on_test else {}
-    return Outcome(
-        scores={name: scores for name, (scores, _) in scored.items()},
+    outcome = Outcome(
         curve=result.curve,
         selection=result.selection,
         params=meters.count_parameters(model, trained, meters.paper_count(model, arm, key, trained)),
@@ -116,16 +117,31 @@ def execute(
         seconds=clock.seconds(result.seconds_to_best_epoch + preparing),
         rows_per_second=len(learner.rows) * len(result.curve) / max(result.train_seconds, 1e-9),
         train_rows=len(learner.rows),
-        peak_memory_bytes=meters.peak_memory_bytes(),
-        peak_gpu_memory_bytes=meters.peak_gpu_memory_bytes(device),
         invariants=invariants,
-        weights_fingerprint=meters.weights_fingerprint(model.state_dict()),
         warnings=warnings,
-        predictions=predictions if on_test else {},
-        labels={name: labels for name, (_, labels) in scored.items()},
-        inspected=held_out.inspect(model) if on_test else {},
-        weights=model.state_dict(),
     )
+    return _scored(outcome, predictions, held_out, data, model) if on_test else _measured(outcome, model)
+
+
+def _scored(
+    outcome: Outcome, predictions: Predictions, held_out: HeldOutRows, data: EncodedDataset, model: MultiTaskModel
+) -> Outcome:
+    """With the scores of the test rows' predictions, and what goes beside the record."""
+    vault = Vault(data, held_out.order)
+    for name, logits in predictions.items():
+        outcome.scores[name], outcome.labels[name] = vault.score(data.tasks[name], logits)
+    outcome.predictions = predictions
+    outcome.inspected = held_out.inspect(model)
+    return _measured(outcome, model)
+
+
+def _measured(outcome: Outcome, model: MultiTaskModel) -> Outcome:
+    """With the weights as they are in the end, and the largest memory so far."""
+    outcome.weights = model.state_dict()
+    outcome.weights_fingerprint = meters.weights_fingerprint(outcome.weights)
+    outcome.peak_memory_bytes = meters.peak_memory_bytes()
+    outcome.peak_gpu_memory_bytes = meters.peak_gpu_memory_bytes(next(model.parameters()).device)
+    return outcome
 
 
 def _check_step(learner: Learner, arm: Arm, options: TrainingOptions) -> None:
@@ -135,26 +151,46 @@ def _check_step(learner: Learner, arm: Arm, options: TrainingOptions) -> None:
         raise UsageError(f"{learner.model.info.name} has a training step of its own, which {what} cannot change.")
 
 
-def _set_up(learner: Learner, valid: ValidationRows, key: Key, arm: Arm, data: EncodedDataset) -> None:
+def _set_up(learner: Learner, valid: ValidationRows, key: Key, data: EncodedDataset, schema: Schema) -> None:
     """What an arm needs once before training: rows and loss that fight forgetting, or a frozen backbone's outputs."""
+    arm = ARMS[key.arm]
     if arm.continual:
-        learner.rows, learner.loss = continual(arm.continual, _setting(learner, key, data), arm.resolve(key.arm_config))
+        setting = _setting(learner, key, data, schema)
+        learner.rows, learner.loss = continual(arm.continual, setting, arm.resolve(key.arm_config))
     if arm.frozen:
         learner.cache()
         if learner.cached is not None:
             valid.cache(learner.model)
 
 
-def _setting(learner: Learner, key: Key, data: EncodedDataset) -> Setting:
+def _setting(learner: Learner, key: Key, data: EncodedDataset, schema: Schema) -> Setting:
     """What an arm that fights forgetting has at hand."""
-    rows = learner.rows
+    rows, known = learner.rows, known_before(key)
     assert isinstance(rows, DataRows)
-    labels = _labels(data, "train", [*key.old_tasks, *key.tasks])
+    labels = _labels(data, "train", [*known, *key.tasks])
+    chosen = _scarce(key, data, labels)
+    own = {name: labels[name] if chosen is None else labels[name][chosen] for name in key.tasks}
+    everything = None if chosen is None else DataRows(data.split("train", schema), labels, learner.device)
 
     def with_labels(others: Mapping[str, NDArray[np.float32]]) -> DataRows:
-        return rows.with_labels({**{name: labels[name] for name in key.tasks}, **others})
+        return rows.with_labels({**own, **others})
 
-    return Setting(learner.model, rows, with_labels, labels, tuple(key.old_tasks), (key.dataset, key.seed))
+    return Setting(learner.model, rows, with_labels, labels, tuple(known), (key.dataset, key.seed), everything)
+
+
+def _training_rows(key: Key, data: EncodedDataset, schema: Schema, device: torch.device) -> DataRows:
+    """The rows that a run learns from: all of them, or those with a label where only scarce labels are learnt."""
+    split, labels = data.split("train", schema), _labels(data, "train", key.tasks)
+    if (chosen := _scarce(key, data, labels)) is None:
+        return DataRows(split, labels, device)
+    return DataRows(ChosenRows(split, chosen), {name: label[chosen] for name, label in labels.items()}, device)
+
+
+def _scarce(key: Key, data: EncodedDataset, labels: Mapping[str, NDArray[np.float32]]) -> NDArray[np.int64] | None:
+    """The rows to learn from where the new tasks' labels are thinned and nothing else is trained; None: all."""
+    if without_share(key.dataset)[1] is None or not set(key.tasks) <= set(data.new_tasks):
+        return None
+    return labelled_rows({name: labels[name] for name in key.tasks})
 
 
 def _kept_promises(model: MultiTaskModel, before: Predictions, after: Predictions) -> dict[str, bool]:

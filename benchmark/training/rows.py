@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.spec.labels import LEAST_EPOCH
 from methods.base import MultiTaskModel
 from methods.batch import Batch
 
@@ -38,6 +39,35 @@ class RowSource(Protocol):
     def batches(self, size: int) -> Iterator[Batch]: ...
 
 
+class ChosenRows:
+    """Some rows of a split, in a given order and as often as asked for; stands in for the split in `DataRows`."""
+
+    def __init__(self, split: Split, chosen: NDArray[np.int64]) -> None:
+        self._split, self._chosen = split, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def categorical(self, index: NDArray | slice | None = None) -> NDArray[np.int32]:
+        """As `Split.categorical`, of the chosen rows."""
+        return self._split.categorical(self._chosen if index is None else self._chosen[index])
+
+    def numeric(self, index: NDArray | slice | None = None) -> NDArray[np.float32]:
+        """As `Split.numeric`, of the chosen rows."""
+        return self._split.numeric(self._chosen if index is None else self._chosen[index])
+
+    def read_ahead(self) -> None:
+        self._split.read_ahead()
+
+
+def labelled_rows(labels: Mapping[str, NDArray[np.float32]]) -> NDArray[np.int64]:
+    """Numbers of the rows on which one of the tasks has a label, repeated until there are LEAST_EPOCH of all rows."""
+    known = np.any([~np.isnan(label) for label in labels.values()], axis=0)
+    found = np.flatnonzero(known)
+    passes = -(-int(LEAST_EPOCH * len(known)) // max(len(found), 1))
+    return np.tile(found, max(passes, 1))
+
+
 class DataRows:
     """Rows with their inputs and, for the tasks being trained, their labels.
 
@@ -47,7 +77,7 @@ class DataRows:
 
     def __init__(
         self,
-        split: Split,
+        split: Split | ChosenRows,
         labels: Mapping[str, NDArray[np.float32]],
         device: torch.device,
         in_memory_bytes: int | None = None,
