@@ -20,6 +20,7 @@ from benchmark.records.record import Key, Record, run_directory
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
 from benchmark.spec.arms import JOINT, SCRATCH, STAGE0
+from benchmark.spec.labels import without_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -290,19 +291,46 @@ class Group:
 
 
 def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:
-    """Groups in a fixed order. Trials of a search, which never saw test rows, belong to no table."""
-    groups = defaultdict(list)
+    """Groups in a fixed order.
+
+    Trials of a search, which never saw test rows, belong to no table; stages of a chain have tables of their own (see
+    `benchmark.report.chains`). Runs that serve several partitions or label shares join each group that they serve.
+    """
+    groups: dict[tuple, list[Record]] = defaultdict(list)
     for record in records:
-        key = record.key
-        if key.scored != "test":
-            continue
-        groups[
-            key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
-        ].append(record)
+        if record.key.scored == "test" and not record.key.chain:
+            groups[_place(record.key)].append(record)
+    known = dict(groups)
+    for place, found in known.items():
+        served = [other for other in known if other != place and _serves(place, other)]
+        for other in served:
+            groups[other] = [*groups[other], *(record for record in found if _is_shared(record, other))]
+        if served and not place[3]:
+            del groups[place]
     return [
         Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options)
         for place, found in sorted(groups.items())
     ]
+
+
+def _place(key: Key) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str]:
+    return key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
+
+
+def _serves(place: tuple, other: tuple) -> bool:
+    """Whether some runs of one place belong to another one, too: of no partition, or of all shares of the labels."""
+    dataset, _, old, new, *_ = place
+    if not new:
+        return (dataset, place[1], place[4:]) == (other[0], other[1], other[4:]) and {*old} == {*other[2], *other[3]}
+    base, share = without_share(other[0])
+    return share is not None and (dataset, *place[1:]) == (base, *other[1:])
+
+
+def _is_shared(record: Record, other: tuple) -> bool:
+    """Of another share's records only what saw no label of a new task: stage 0 and the old tasks' references."""
+    if not record.key.new_tasks:
+        return True
+    return record.key.arm == STAGE0 or (record.key.arm == SCRATCH and record.key.tasks[0] in other[2])
 
 
 def score(record: Record, task: str, metric: str | None = None) -> float | str | None:
