@@ -5,7 +5,7 @@ says, without touching the network, whether the data is at hand.
 """
 
 from datasets_registry.catalogue import DATASETS
-from datasets_registry.pipeline import availability, encoded, fetch, find, prepare, validate
+from datasets_registry.pipeline import availability, encoded, fetch, find, prepare, terms, validate
 from datasets_registry.schema_file import load_file
 
-__all__ = ["DATASETS", "availability", "encoded", "fetch", "find", "load_file", "prepare", "validate"]
+__all__ = ["DATASETS", "availability", "encoded", "fetch", "find", "load_file", "prepare", "terms", "validate"]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from datasets_registry.raw.manifest import Manifest
 
 ENCODING_MODULES = (
-    "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode",
+    "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode", "encoding/integrity",
     "encoding/own", "schema_file", "encoding/profiles", "encoding/splits", "encoding/vocabulary",
 )  # fmt: skip
 
@@ -48,12 +49,15 @@ def prepare(
     report: Report | None = None,
     chunk_rows: int | None = None,
     fetch: bool = True,
+    verify: bool = False,
 ) -> EncodedDataset:
     """The dataset's arrays, encoded on the first call and opened from the cache afterwards.
 
     ``name`` may carry a profile (``census_income@5pct``); a `Dataset` instance that is not registered works too.
     ``data_dir`` (else MPTBENCH_DATA) is searched before the cache and the mirrors; ``cache_dir`` (else MPTBENCH_CACHE)
-    holds raw files and arrays. ``report(what, done, total or None)`` is called now and then. Raises DataUnavailable
+    holds raw files and arrays. ``report(what, done, total or None)`` is called now and then. ``verify`` hashes every
+    byte of the arrays and encodes them anew if they are not what was written; without it each file is checked in
+    bounded time when it is first read, and a damaged one raises DataError. Raises DataUnavailable
     when no source has the data, DataError for damaged or invalid data, UsageError for an unknown name or profile.
     """
     from datasets_registry.base import CHUNK_ROWS
@@ -62,7 +66,9 @@ def prepare(
     dataset, profile = _resolve(name) if isinstance(name, str) else (name, Profile())
     cache = places.cache_root(cache_dir)
     with places.explained(cache), _advised(dataset):
-        return _prepare(dataset, profile, places.data_root(data_dir), cache, report, chunk_rows or CHUNK_ROWS, fetch)
+        return _prepare(
+            dataset, profile, places.data_root(data_dir), cache, report, chunk_rows or CHUNK_ROWS, fetch, verify
+        )
 
 
 @contextlib.contextmanager
@@ -88,22 +94,42 @@ def _prepare(
     report: Report | None,
     chunk_rows: int,
     fetch: bool,
+    verify: bool,
 ) -> EncodedDataset:
     from datasets_registry.encoding.splits import by_prefix
 
     files, sources = _files(dataset, data, cache, report, fetch, prefix=by_prefix(dataset.split, profile))
     target = _directory(dataset, profile, sources, cache)
-    if not (target / "meta.json").is_file():
+    if _damage(target, verify, report) is not None or not target.is_dir():
         from datasets_registry.encoding.encode import encode
 
         with places.locked(target):
-            if not (target / "meta.json").is_file():
+            if _damage(target, verify, None) is not None:  # nobody else was faster
+                shutil.rmtree(target)
+            if not target.is_dir():
                 if not files and dataset.manifest:
                     files, _ = _files(dataset, data, cache, report, fetch, need=True)
                 encode(dataset, profile, files, target, sources=sources, chunk_rows=chunk_rows, report=report)
     from datasets_registry.encoding.store import EncodedDataset
 
     return EncodedDataset(dataset, profile, target)
+
+
+def _damage(target: Path, whole: bool, report: Report | None) -> str | None:
+    """What is wrong with encoded arrays that are there; None if nothing is, or if there are none."""
+    if not target.is_dir():
+        return None
+    from datasets_registry.encoding import integrity
+
+    try:
+        meta = integrity.read_meta(target)
+        if whole:
+            integrity.check_whole(target, meta["files"])
+    except integrity.Damaged as error:
+        if report:
+            report(f"note: encoding anew, because {error}", 0, None)
+        return str(error)
+    return None
 
 
 def encoded(
@@ -156,13 +182,31 @@ def availability(
     published = _published(manifest)
     if published and (_directory(dataset, profile, published, cache) / "meta.json").is_file():
         return "cached", f"encoded in {cache}"
-    own = cache / "raw" / manifest.name
+    own = cache / "raw" / manifest.folder
     if own.is_dir() and complete(manifest, candidates(manifest, own)):
         return "cached", f"raw files in {own}"
     if manifest.mirrors:
         return "fetchable", f"python run_all.py fetch {dataset.base_name} ({len(manifest.mirrors)} mirrors)"
     how = " ".join((manifest.instructions or f"Download by hand from {manifest.page}.").split())
     return "login", how
+
+
+def terms(name: str) -> list[str]:
+    """What to know before a dataset is fetched, a line each: licence, size, where it comes from, what is a toy."""
+    from datasets_registry.raw.manifest import load_manifest
+
+    dataset = find(name)
+    lines = [f"{name}: {dataset.title}; {dataset.size}.", f"  licence: {dataset.licence or 'not stated'}"]
+    if dataset.manifest is not None:
+        manifest = load_manifest(dataset.manifest)
+        known = [raw.bytes for raw in manifest.files.values() if raw.bytes and not raw.optional]
+        lines += [f"  raw files: {sum(known) / 1e6:,.0f} MB unpacked"] if known else []
+        for mirror in manifest.mirrors:
+            size = f", at most {mirror['at_most'] / 1e6:,.0f} MB" if "at_most" in mirror else ""
+            lines.append(f"  source: {mirror['title']}{size}")
+    if dataset.toy:
+        lines.append(f"  a toy: {dataset.toy}")
+    return lines
 
 
 def fetch(
@@ -203,7 +247,7 @@ def validate(
         return []
     manifest = load_manifest(dataset.manifest).needing(dataset.needs)
     cache, data = places.cache_root(cache_dir), places.data_root(data_dir)
-    own = cache / "raw" / manifest.name
+    own = cache / "raw" / manifest.folder
     for place in (data, own):
         if place is None or not place.is_dir():
             continue

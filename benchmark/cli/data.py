@@ -66,9 +66,11 @@ def _building_on(needed: str) -> str:
 @data_option
 @plugin_files
 def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
-    """Get a dataset's raw files (checked and cached) and encode them."""
+    """Get a dataset's raw files (checked and cached), encode them, and check every byte of what is encoded."""
     load_plugins(**files)
-    data = prepare_with_progress(dataset, data_dir, Console())
+    for line in datasets_registry.terms(dataset):
+        click.echo(line)
+    data = prepare_with_progress(dataset, data_dir, Console(), verify=True)
     click.echo(f"{dataset}: ready, fingerprint {data.fingerprint}.")
     for split in ("train", "valid", "test"):
         click.echo(f"  {split:<6}{len(data.split(split, data.schema(data.tasks))):>12,} rows")

@@ -83,15 +83,25 @@ class ProgressDisplay(Watcher):
         return text
 
 
-def prepare_with_progress(name: str, data_dir: Path | None, console: Console) -> EncodedDataset:
-    """Fetch and encode a dataset, or open what is there, while a line says what is going on."""
+def prepare_with_progress(
+    name: str, data_dir: Path | None, console: Console, *, verify: bool = False
+) -> EncodedDataset:
+    """Fetch and encode a dataset, or open what is there, while a line says what is going on and for how long still."""
+    began: dict[str, tuple[float, int]] = {}
     with console.status(f"{name}: preparing data") as spinner:
 
         def report(what: str, done: int, total: int | None) -> None:
+            if what.startswith("note: "):
+                console.print(escape(f"{name}: {what.removeprefix('note: ')}"), highlight=False)
+                return
+            started, first = began.setdefault(what, (time.monotonic(), done))  # a resumed download begins above 0
             share = f" {done / total:.0%}" if total else f" {done:,}"
+            passed = time.monotonic() - started
+            if total and passed > 1 and done > first:
+                share += f", {duration(passed * (total - done) / (done - first))} left"
             spinner.update(escape(f"{name}: {what}{share}"))
 
-        return prepare(name, data_dir=data_dir, report=report)
+        return prepare(name, data_dir=data_dir, report=report, verify=verify)
 
 
 def duration(seconds: float) -> str:

