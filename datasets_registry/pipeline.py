@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from datasets_registry.raw.manifest import Manifest
 
 ENCODING_MODULES = (
-    "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode", "encoding/integrity",
+    "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode",
+    "encoding/integrity",
     "encoding/own", "schema_file", "encoding/profiles", "encoding/splits", "encoding/vocabulary",
 )  # fmt: skip
 
