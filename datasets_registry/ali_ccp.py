@@ -116,6 +116,7 @@ register_dataset(
         ),
         old_tasks=("click", "conversion"),
         new_tasks=("scenario",),
+        funnel=("click", "conversion"),
         features=tuple(Feature(name, min_count=MIN_COUNT, reserved=0) for name in FIELDS),
         licence="the terms on the Tianchi page, not verified here; not redistributable",
         citation="Ma et al., Entire Space Multi-Task Model, SIGIR 2018",

@@ -83,6 +83,7 @@ for _code, (_country, _size) in COUNTRIES.items():
             tasks=(Task("click", "item clicked"), Task("conversion", "item bought (entire space)")),
             old_tasks=("click",),
             new_tasks=("conversion",),
+            funnel=("click", "conversion"),
             features=(*(Feature(name) for name in CATEGORICAL), *(Feature(name, "numeric") for name in NUMERIC)),
             licence="the terms on the Tianchi page, not verified here; not redistributable",
             citation=(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, unknown_name
 from datasets_registry.catalogue import DATASETS
 from datasets_registry.schema import Task
 
@@ -86,8 +86,10 @@ class Dataset:
     feature's rarest training value, else 1. ``fitted_apart`` reproduces a fault of a published preparation: rows of the
     official test part are encoded with vocabularies and scalers fitted on that part. ``chain`` is an order in which new
     tasks may arrive one after another, ``candidates`` are the tasks with positives enough to be *the* new task (empty:
-    all). ``needs`` are keys of the manifest's optional files that this dataset reads; others are left alone. ``toy``
-    says, where it is true, why results on this data support no claim.
+    all). ``funnel`` names tasks, earlier first, of which each happens only where the one before it did (a purchase
+    after a click), though all are labelled on every row: what methods for funnels go by. ``needs`` are keys of the
+    manifest's optional files that this dataset reads; others are left alone. ``toy`` says, where it is true, why
+    results on this data support no claim.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Dataset:
     fitted_apart: bool = False
     chain: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
+    funnel: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     toy: str = ""
 
@@ -128,6 +131,9 @@ class Dataset:
         unknown = [name for name in named if name not in names]
         if unknown:
             raise UsageError(f"dataset '{self.name}': old_tasks/new_tasks name no task: {', '.join(unknown)}.")
+        for name in self.funnel:
+            if name not in names:
+                raise unknown_name(f"task in the funnel of dataset '{self.name}'", name, names)
         features = [feature.name for feature in self.features]
         twice = sorted({name for name in features if features.count(name) > 1})
         if twice:

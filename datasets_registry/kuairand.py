@@ -249,6 +249,9 @@ def _entry(suffix: str, title: str, size: str, complete_rows: int, random_rows: 
         new_tasks=("complete",),
         chain=("complete", "profile_enter", "like"),
         candidates=COMMON,
+        # counted in 229,000 rows of KuaiRand-Pure: every complete view is long, 99.6 % of the long ones are clicked;
+        # of the comment readers 97 %, 93 % of the profile visitors and 82 % of the likers clicked
+        funnel=("click", "long_view", "complete"),
         features=(
             *(Feature(name) for name in ("user_id", "video_id", "tab", "hour")),
             *(Feature(name) for name in USER_TEXT),

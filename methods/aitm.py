@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Batch, MultiTaskModel, Progress, Schema, Task, mean_loss, register_method
-from methods.layers import MLP, FeatureEmbedding, predecessors
+from methods.layers import MLP, FeatureEmbedding, no_funnel, predecessors
 
 
 @register_method(
@@ -21,27 +21,35 @@ from methods.layers import MLP, FeatureEmbedding, predecessors
 class AITM(MultiTaskModel):
     """Along a funnel a later task receives what the one before it knows, through attention over the two.
 
-    Embeddings are shared; q_t = MLP_t(z) [B, m]. The first task of a chain has z_t = q_t. A later one receives
+    Embeddings are shared; q_t = tower_t(z) [B, m]. The first task of a chain has z_t = q_t. A later one receives
     p_{t-1} = transfer(z_{t-1}) and z_t = sum over u in (p_{t-1}, q_t) of w_u h1_t(u), with weights w_u the softmax over
     the two of <h2_t(u), h3_t(u)> / sqrt(m) (equations 3-6 of the paper). Logit_t = linear(z_t) [B]. The loss adds
     ``constraint`` times the mean of max(p_t - p_{t-1}, 0) (equation 8): a later step is no likelier than an earlier.
 
     Which task precedes which: ``space`` or ``funnel``, as in ESMM. All probabilities here are those of having come as
     far as the task, learnt on all rows; for a task with a ``space`` the prediction is p_t / p_{t-1}, the conditional
-    one. Tasks outside of any funnel, and all of them if there is none, have no transfer. Binary tasks only. A new task
-    gets an MLP, the transfer into it and a linear head.
+    one. Tasks outside of the funnel have no transfer; where no task follows another a plan skips the method. Binary
+    tasks only. A new task gets a tower, the transfer into it and a linear head.
+
+    Sizes, dropout and L2 are the released code's: towers of 128, 64 and 32 units with dropout .1, .3 and .3, the last
+    rate on the transfer (m to m, ReLU) too; value, key and query without biases; constraint weight 0.6, L2 1e-6.
+    Deviations: it starts embeddings and attention from N(0, 0.01^2), here from the framework's usual start, as in every
+    method of the comparison; it regularises the attention, here tables and towers.
     """
 
     @dataclass(frozen=True)
     class Config:
         embedding_dim: int = 4
-        hidden: tuple[int, ...] = (256, 128)
-        dropout: tuple[float, ...] = ()
-        tower: tuple[int, ...] = (64, 32)
-        l2_embedding: float = 3e-4
-        l2_dnn: float = 3e-4
+        tower: tuple[int, ...] = (128, 64, 32)
+        dropout: tuple[float, ...] = (0.1, 0.3, 0.3)
+        l2_embedding: float = 1e-6
+        l2_dnn: float = 1e-6
         constraint: float = 0.6
         funnel: tuple[str, ...] = ()
+
+    @classmethod
+    def unfit_for(cls, tasks: Sequence[Task], config: Config) -> str | None:
+        return no_funnel(tasks, config.funnel, "aitm")
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Config) -> None:
         super().__init__(schema, tasks, config)
@@ -122,14 +130,14 @@ class AITM(MultiTaskModel):
 
 
 class _Step(nn.Module):
-    """One task: its MLP, the transfer from the task before it, and its head."""
+    """One task: its tower, the transfer from the task before it, and its head."""
 
     def __init__(self, width: int, config: AITM.Config, has_earlier: bool) -> None:
         super().__init__()
-        m = config.hidden[-1]
-        self.body = MLP(width, config.hidden, config.dropout)
-        self.transfer = MLP(m, (m,)) if has_earlier else None
-        self.attention = nn.ModuleList(nn.Linear(m, m) for _ in range(3)) if has_earlier else None
+        m = config.tower[-1]
+        self.body = MLP(width, config.tower, config.dropout)
+        self.transfer = MLP(m, (m,), config.dropout[-1:]) if has_earlier else None
+        self.attention = nn.ModuleList(nn.Linear(m, m, bias=False) for _ in range(3)) if has_earlier else None
         self.head = nn.Linear(m, 1)
 
     def forward(self, z: Tensor, earlier: Tensor | None) -> Tensor:

@@ -129,6 +129,15 @@ class MultiTaskModel(nn.Module):
 
     # ---- optional hooks -------------------------------------------------------------------------------------------
 
+    @classmethod
+    def unfit_for(cls, tasks: Sequence[Task], config: Any) -> str | None:
+        """Why the method has nothing of its own to do with these tasks (old and new ones together), or None.
+
+        A plan skips the method on such a dataset and shows the reason, instead of running a shell of it under its
+        name. A Config field named ``funnel`` is filled in by the dataset's declared funnel where it is left empty.
+        """
+        return None
+
     def loss(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         """Named scalar terms, summed by the trainer. Default: the mean loss of each task that has labels here."""
         return {
@@ -168,6 +177,22 @@ class MultiTaskModel(nn.Module):
         weight [B] per old task, by its name. Called in eval mode on some test rows; default: nothing.
         """
         return {}
+
+    def diagnostics(self, rows: Rows) -> dict[str, Any]:
+        """What the record shows of the inside of a trained model: nested dicts and lists of plain numbers.
+
+        Called once after training in eval mode, without gradients, with the kept epoch's weights, on a sample of the
+        training rows (with labels and ``index``). Curves over epochs that the method kept itself belong here too.
+        A dict of numbers by name is drawn as bars. Default: nothing.
+        """
+        return {}
+
+    def warnings(self, kept_epoch: int) -> list[str]:
+        """What a reader of this run's scores has to know, a sentence each: above all that the method's own mechanism
+        did not act, because the budget was too short for it. ``kept_epoch`` (from 1) is the epoch whose weights were
+        kept. Called once after training; the harness puts it into the record and under the tables. Default: nothing.
+        """
+        return []
 
     def training_state(self) -> dict[str, Tensor]:
         """Tensors beside the weights that training needs to go on after an interruption (e.g. an id per row)."""

@@ -31,6 +31,11 @@ class HoME(MultiTaskModel):
     the common expert by a softmax gate on both streams [B, 3]; every mixture adds a self gate, sigmoid(linear(x)) times
     the stream's own expert, so that no expert is left without a gradient. Widths: levels[0], then levels[1].
 
+    What is followed at level 2 is the paper's text on the hierarchy mask: z_task sums, with weights
+    Gate_task(z_group, z_common), the experts of all tasks read from z_common and those of the group and of the task
+    read from z_group; only the gate reads both streams. (One public third-party implementation feeds both streams,
+    concatenated, to every expert of level 2 and has no expert of the task's own; that is another model.)
+
     Deviations: the paper gives its groups and sizes for one company's tasks; here ``groups`` names them, the tasks in
     none are a group together (so without any there is one group), and every place has one expert. Neither BatchNorm
     nor gates are regularised, experts are (``l2_dnn``). A new task joins the group that names it or else the group of

@@ -29,6 +29,7 @@ __all__ = [
     "decayed_parameters",
     "default_roles",
     "mix",
+    "no_funnel",
     "predecessors",
     "reverse_gradient",
 ]
@@ -125,13 +126,13 @@ class Tower(nn.Sequential):
 
 
 class Gate(nn.Linear):
-    """Mixing weights from the input: [B, d_in] to [B, E], each row summing to 1. No bias, never regularised."""
+    """Mixing weights from the input: [B, d_in] to [B, E], each row summing to 1. Never regularised, a bias if asked."""
 
-    def __init__(self, width: int, experts: int) -> None:
-        super().__init__(width, experts, bias=False)
+    def __init__(self, width: int, experts: int, bias: bool = False) -> None:
+        super().__init__(width, experts, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(F.linear(x, self.weight), -1)
+        return torch.softmax(F.linear(x, self.weight, self.bias), -1)
 
 
 def mix(weights: Tensor, experts: Sequence[Tensor]) -> Tensor:
@@ -192,6 +193,17 @@ def predecessors(tasks: Iterable[Task], funnel: Sequence[str] = ()) -> dict[str,
     for earlier, later in pairwise(present):
         before[later] = before[later] or earlier
     return before
+
+
+def no_funnel(tasks: Sequence[Task], funnel: Sequence[str], method: str) -> str | None:
+    """Why a method that lives on a funnel cannot be shown on these tasks, or None where some task follows another."""
+    if any(predecessors(tasks, funnel).values()):
+        return None
+    names = ", ".join(f'"{task.name}"' for task in tasks[:2])
+    return (
+        f"none of these tasks follows another one in a funnel, so {method} would be separate models on shared tables "
+        f"(where one does, say which: --set '{method}.funnel=[{names}]', earlier first)"
+    )
 
 
 def decayed_parameters(model: nn.Module, l2_embedding: float, l2_dnn: float) -> list[tuple[nn.Parameter, float]]:

@@ -21,8 +21,10 @@ class PLE(MultiTaskModel):
     """Levels of shared and task-specific experts, separated by gates (equations 4-8 of the paper).
 
     At each level task k mixes its own experts and the shared ones; a shared gate mixes all experts of all tasks and
-    feeds the next level's shared experts. ``levels`` holds the width of each level's single-layer experts. The last
+    feeds the next level's shared experts. ``levels`` holds the width of each level's experts. The last
     level's shared gate exists but nothing reads it, as in the MPT-Rec comparison, whose parameter counts include it.
+    ``expert_hidden`` are layers of an expert before its output: experts of several layers, which the paper's definition
+    allows; the default and the presets, inherited from that comparison, have none.
 
     A new task gets specific experts, gates and a tower, and *its own* shared gates, which mix its own experts with
     the frozen shared ones: the old tasks' path is not touched, and a new task costs what PLE* costs in the MPT-Rec
@@ -37,6 +39,7 @@ class PLE(MultiTaskModel):
         levels: tuple[int, ...] = (256, 256)
         shared_experts: int = 1
         specific_experts: int = 1
+        expert_hidden: tuple[int, ...] = ()
         dropout: float = 0.0
         tower: tuple[int, ...] = (64, 32)
         l2_embedding: float = 3e-4
@@ -115,9 +118,9 @@ class PLE(MultiTaskModel):
         return nn.ModuleList(Gate(self._width(level), mixed) for level in range(self._depth))
 
     def _experts(self, level: int, number: int) -> nn.ModuleList:
-        shape = self._width(level), (self.config.levels[level],)
-        rates = (self.config.dropout,) if self.config.dropout else ()
-        return nn.ModuleList(MLP(*shape, rates) for _ in range(number))
+        layers = (*self.config.expert_hidden, self.config.levels[level])
+        rates = (self.config.dropout,) * len(layers) if self.config.dropout else ()
+        return nn.ModuleList(MLP(self._width(level), layers, rates) for _ in range(number))
 
     @property
     def _depth(self) -> int:

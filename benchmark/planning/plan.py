@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import resolve_config
 from benchmark.planning.fitting import NEAR, fitted, no_room, size_option, too_few_positives, trained_weights
+from benchmark.planning.funnels import unfit, with_funnel
 from benchmark.planning.problems import Problem, problems
 from benchmark.planning.suite import Suite
 from benchmark.records.lineage import parent_key, stage0_key
@@ -141,6 +142,10 @@ class _Planner:
     def _plan_entry(self, entry: _Entry) -> None:
         info = METHODS.get(entry.method).info
         arms = self.into.suite.arms
+        if reason := unfit(self.problem.dataset, self.problem.tasks, entry.method, entry.config):
+            for arm in arms:
+                self._skip(entry, arm, reason)
+            return
         self._add(stage0_key(self._key(entry, STAGE0, self.problem.old)))
         wanted = [arm for arm in arms if ARMS[arm].supported_by(info.arms, info.without)]
         for arm in arms:
@@ -264,7 +269,8 @@ def _config(suite: Suite, method: str, dataset: str, extra: dict[str, object] | 
     dataset (a config file's, say), the suite's and the command line's for the method, the variant's."""
     model = METHODS.get(method)
     layers = suite.config_on(dataset, method), suite.config.get(method, {}), extra or {}
-    return resolve_config(model.Config, method, _preset(method, dataset), *layers)
+    config = resolve_config(model.Config, method, _preset(method, dataset), *layers)
+    return with_funnel(config, method, _dataset(without_share(dataset)[0]))
 
 
 def _preset(method: str, dataset: str) -> Mapping[str, object]:

@@ -67,7 +67,10 @@ def tasks(names: str = "ab") -> list[Task]:
 def small(name: str, **changes: object) -> object:
     """The method's config with small layers."""
     config = METHODS.get(name).Config
-    return config(**{key: value for key, value in SMALL.items() if hasattr(config(), key)} | changes)
+    own = {key: value for key, value in SMALL.items() if hasattr(config(), key)}
+    if getattr(config(), "dropout", None):  # rates by layer, of which there are fewer here
+        own["dropout"] = ()
+    return config(**own | changes)
 
 
 def build(name: str, of: Sequence[Task], schema: Schema = SCHEMA, seed: int = 0, **changes: object) -> MultiTaskModel:
