@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +46,9 @@ class MPTRec(MultiTaskModel):
 
         loss = sum_i BCE(T_i(f_i)) + gen_coe sum_i BCE(T_i(g)) + env_coe NLL(D(reversed g), environment) + L2
 
-    (equation 7 of the paper, where gen_coe = 1 - alpha and env_coe = alpha). The reversal's strength grows as
-    2 / (1 + exp(-10 p)) - 1 with training progress p. Environments start at random and are re-assigned every
-    ``clustering_interval`` epochs to the task with the smallest loss of the general prediction (equation 6).
+    (equation 7 of the paper, where gen_coe = 1 - alpha and env_coe = alpha). Environments start at random and are
+    re-assigned every ``clustering_interval`` epochs to the task with the smallest loss of the general prediction
+    (equation 6). The reversal's strength grows as 2 / (1 + exp(-10 p)) - 1 with training progress p.
 
     Stage 2 (``add_task``): h = LayerNorm(P(z)); W = softmax_i(h . E_i / temperature) [B, K]; s_new = sum_i W_i s_i;
     f_new = w_a (s_new * E_new) + w_g g with a new gate; logits T_new(f_new). Only the head learns in the frozen arm.
@@ -59,6 +59,11 @@ class MPTRec(MultiTaskModel):
     environment ids belong to rows, not to positions in an unshuffled loader; the stage-2 gate is new and trained,
     and the raw s_i are mixed, as in the code. ``cluster_scale="rank"`` is an addition: raw losses of tasks with very
     different base rates put nearly all rows into one environment.
+
+    A deviation for budgets of a few epochs, ``adversary="assigned"``: nothing is reversed before environments have been
+    assigned (until then the discriminator alone learns, from the random ids), p counts from there, and that is after a
+    quarter of the epochs at the latest. ``"as_released"`` reverses from the first step, against random environments,
+    and assigns every ``clustering_interval`` epochs whatever the budget. docs/deviations.md has what was measured.
 
     Ablations: ``use="general"`` (share-only) or ``"specific"`` (specific-only) drops the other representation from
     the fused prediction and from the new task's head, the parameters left unused stay in the model; ``env_coe=0`` is
@@ -77,6 +82,7 @@ class MPTRec(MultiTaskModel):
         l2_dnn: float = 3e-5
         gen_coe: float = 0.9
         env_coe: float = 0.1
+        adversary: str = "assigned"
         reversal: str = "progress"
         clustering_interval: int = 2
         cluster_on: str = "general"
@@ -88,6 +94,7 @@ class MPTRec(MultiTaskModel):
 
         def __post_init__(self) -> None:
             allowed = {
+                "adversary": ("assigned", "as_released"),
                 "reversal": ("progress", "as_released"),
                 "cluster_on": ("general", "fused"),
                 "cluster_scale": ("raw", "rank"),
@@ -117,6 +124,8 @@ class MPTRec(MultiTaskModel):
         self.discriminator = Discriminator(m, len(self.old))
         self.heads = nn.ModuleDict()
         self.environments: Tensor | None = None
+        self._assignments: list[list[int]] = []  # epoch, then rows of each environment, once per assignment
+        self._first_assignment = config.clustering_interval
         self._batch_size = 1
 
     # ---- stage 1 --------------------------------------------------------------------------------------------------
@@ -161,6 +170,8 @@ class MPTRec(MultiTaskModel):
                 prediction = outputs.get(f"general/{task.name}", outputs[task.name])
                 term = mean_loss(task, prediction, batch.labels[task.name])
                 terms[f"general/{task.name}"] = self.config.gen_coe * term
+        if self.config.adversary != "as_released":
+            self._first_assignment = min(self.config.clustering_interval, max(1, progress.epochs // 4))
         if self.config.env_coe:
             assert self.environments is not None and batch.index is not None, "start_training has not been called"
             logits = self.discriminator(reverse_gradient(outputs["general"], self.reversal_strength(batch, progress)))
@@ -169,8 +180,13 @@ class MPTRec(MultiTaskModel):
         return terms
 
     def reversal_strength(self, batch: Batch, progress: Progress) -> float:
-        """Lambda of this step."""
+        """Lambda of this step; 0 while ``adversary="assigned"`` waits for environments."""
         fraction = progress.fraction
+        if self.config.adversary == "assigned":
+            if not self._assignments:
+                return 0.0
+            start = self._assignments[0][0] / progress.epochs
+            fraction = (fraction - start) / (1 - start)
         if self.config.reversal == "as_released":
             if progress.step == 0:
                 self._batch_size = len(batch)  # an epoch's last batch may be smaller
@@ -180,12 +196,16 @@ class MPTRec(MultiTaskModel):
 
     def start_training(self, rows: Rows, generator: torch.Generator) -> None:
         if self._adversary:
+            self._assignments = []
             ids = torch.randint(len(self.old), (len(rows),), generator=generator, device=generator.device)
             self.environments = ids.to(self.discriminator.weight.device, torch.uint8)
 
     def end_epoch(self, epoch: int, rows: Rows) -> None:
-        if self._adversary and epoch % self.config.clustering_interval == 0:
+        if self._adversary and (epoch == self._first_assignment or epoch % self.config.clustering_interval == 0):
             self.assign_environments(rows)
+            assert self.environments is not None
+            counts = torch.bincount(self.environments.long(), minlength=len(self.old))
+            self._assignments.append([epoch, *counts.tolist()])
 
     @torch.no_grad()
     def assign_environments(self, rows: Rows) -> None:
@@ -216,11 +236,72 @@ class MPTRec(MultiTaskModel):
         return torch.stack(columns, 1), batch.index
 
     def training_state(self) -> dict[str, Tensor]:
-        return {} if self.environments is None else {"environments": self.environments}
+        if self.environments is None:
+            return {}
+        return {"environments": self.environments, "assignments": torch.tensor(self._assignments, dtype=torch.int64)}
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         if "environments" in state:
             self.environments = state["environments"].to(self.discriminator.weight.device)
+            self._assignments = state["assignments"].tolist()
+
+    def warnings(self, kept_epoch: int) -> list[str]:
+        if not self._adversary:
+            return []
+        first = self._assignments[0][0] if self._assignments else None
+        if first is not None and kept_epoch > first:
+            return []
+        when = f"the first assignment of environments came after epoch {first}" if first else "none were assigned"
+        against = "random environments only" if self.config.adversary == "as_released" else "no environments at all"
+        return [f"MPT-Rec's adversary did not act: the kept epoch {kept_epoch} was trained against {against}, {when}."]
+
+    @torch.no_grad()
+    def diagnostics(self, rows: Rows) -> dict[str, Any]:
+        """Rows per environment at every assignment; on ``rows`` the discriminator's accuracy balanced over environments
+        (chance: 1 / K), and the mean weights of every gate; for a new task the mean attention to each old task and the
+        mean entropy of that attention as a share of its greatest value, log K."""
+        found: dict[str, Any] = {}
+        if self._assignments:
+            found["environment_rows"] = {
+                f"after epoch {epoch}": dict(zip(self.old, counts, strict=True)) for epoch, *counts in self._assignments
+            }
+        sums: dict[str, Tensor] = {}
+        hits = torch.zeros(len(self.old), 2)
+        seen = 0
+        for batch in rows.batches(CLUSTERING_ROWS):
+            z = self.embed(batch)
+            seen += len(z)
+            gates = {name: gate(z) for name, gate in self.gates.items()}
+            gates |= {name: head.gate(z) for name, head in self.heads.items()}
+            for name, head in self.heads.items():
+                attention = head.attention(z, self._embeddings())
+                if attention is not None:
+                    gates[f"attention/{name}"] = attention
+                    gates[f"entropy/{name}"] = _entropy(attention)
+            for name, weights in gates.items():
+                sums[name] = sums.get(name, 0) + weights.sum(0)
+            if self._adversary and self.environments is not None:
+                hits += self._hits(self.general(z), self.environments[batch.index].long()).cpu()
+        means = {name: (total / seen).tolist() for name, total in sums.items()}
+        if self._adversary and hits[:, 1].any():
+            there = hits[:, 1] > 0
+            found["discriminator_balanced_accuracy"] = float((hits[there, 0] / hits[there, 1]).mean())
+            found["chance"] = 1 / len(self.old)
+        found["gate_means"] = {
+            name: dict(zip(("specific", "general"), means[name], strict=True)) for name in (*self.old, *self.heads)
+        }
+        for name in self.heads:
+            if f"attention/{name}" in means:
+                found[f"attention_of_{name}"] = dict(zip(self.old, means[f"attention/{name}"], strict=True))
+                greatest = math.log(len(self.old)) if len(self.old) > 1 else 1.0
+                found[f"attention_entropy_of_{name}"] = means[f"entropy/{name}"] / greatest
+        return found
+
+    def _hits(self, general: Tensor, environment: Tensor) -> Tensor:
+        """For each environment, its rows that the discriminator tells and its rows: [K, 2]."""
+        right = (self.discriminator(general).argmax(1) == environment).float()
+        sums = torch.zeros(len(self.old), 2, device=general.device)
+        return sums.index_add_(0, environment, torch.stack([right, torch.ones_like(right)], 1))
 
     # ---- stage 2 --------------------------------------------------------------------------------------------------
 
@@ -337,7 +418,11 @@ def _ranks(losses: Tensor) -> Tensor:
     return ranks
 
 
+def _entropy(attention: Tensor) -> Tensor:
+    """Of each row's weights, [B]."""
+    return -(attention * attention.clamp(min=1e-12).log()).sum(-1)
+
+
 def _divergence(attention: Tensor) -> Tensor:
     """Mean over rows of KL(attention || uniform)."""
-    entropy = -(attention * attention.clamp(min=1e-12).log()).sum(-1)
-    return (math.log(attention.shape[-1]) - entropy).mean()
+    return (math.log(attention.shape[-1]) - _entropy(attention)).mean()

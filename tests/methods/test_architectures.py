@@ -61,7 +61,7 @@ class Reference:
         return linear(x, self.state[f"{prefix}.{last}.weight"], self.state[f"{prefix}.{last}.bias"])[0]
 
     def gate(self, prefix, x):
-        return softmax(linear(x, self.state[f"{prefix}.weight"]))
+        return softmax(linear(x, self.state[f"{prefix}.weight"], self.state.get(f"{prefix}.bias")))
 
     def embed(self, prefix, codes, numeric):
         table = self.state[f"{prefix}.table.weight"].tolist()
@@ -181,9 +181,73 @@ def home(r, name, z):
     return r.tower(f"towers.{name}", self_gated(f"self_gates.{name}", stream, own, mixture))
 
 
-@pytest.mark.parametrize(
-    "reference", [shared_bottom, mmoe, ple, mpt_rec, omoe, cgc, adatt, home], ids=lambda f: f.__name__
-)
+def cross_stitch(r, name, z):
+    states, layers = {"a": z, "b": z}, []
+    for level in range(2):
+        layers.append({t: r.mlp(f"networks.{t}.{level}", x) for t, x in states.items()})
+        states = {t: weighted(r.state[f"stitches.{t}.weight"][level].tolist(), list(layers[-1].values())) for t in "ab"}
+    if name != "new":
+        return r.tower(f"towers.{name}", states[name])
+    for level in range(2):
+        own = r.mlp(f"networks.new.{level}", z)
+        z = weighted(r.state["stitches.new.weight"][level].tolist(), [*layers[level].values(), own])
+    return r.tower("towers.new", z)
+
+
+def sigmoid(x):
+    return [1 / (1 + math.exp(-v)) for v in x]
+
+
+def pepnet(r, name, z):
+    """Without named features both gates read the row alone."""
+
+    def gated(prefix, x, context):
+        h = relu(linear(context, r.state[f"{prefix}.0.weight"], r.state[f"{prefix}.0.bias"]))
+        gate = sigmoid(linear(h, r.state[f"{prefix}.2.weight"], r.state[f"{prefix}.2.bias"]))
+        return [2 * g * v for g, v in zip(gate, x, strict=True)]
+
+    e = gated("epnet", z, z)
+    x = e
+    for level in range(3):
+        x = r.mlp(f"networks.{name}.layers.{level}", gated(f"networks.{name}.gates.{level}", x, e))
+    x = gated(f"networks.{name}.gates.3", x, e)
+    return linear(x, r.state[f"networks.{name}.last.weight"], r.state[f"networks.{name}.last.bias"])[0]
+
+
+def low_rank_experts(r, name, z):
+    seen = ["a", "b"] + (["new"] if name == "new" else [])
+    query = vector(r.state[f"adapters.{name}.query"])
+    scores = [sum(times(query, vector(r.state[f"adapters.{t}.key"]))) / math.sqrt(len(query)) for t in seen]
+    weights = [len(seen) * w for w in softmax(scores)]
+    x = z
+    for level, layer in enumerate(r.layers("bottom")):
+        h = linear(x, r.state[f"bottom.{layer}.weight"], r.state[f"bottom.{layer}.bias"])
+        for weight, t in zip(weights, seen, strict=True):
+            left, singular, right = (r.state[f"adapters.{t}.{part}.{level}"] for part in ("left", "singular", "right"))
+            for rank in range(len(singular)):  # one rank-1 expert after another
+                strength = weight * singular[rank].item() * sum(times(vector(right[rank]), x))
+                h = [v + strength * u for v, u in zip(h, vector(left[:, rank]), strict=True)]
+        x = relu(h)
+    return r.tower(f"towers.{name}", x)
+
+
+def pcl(r, name, z):
+    seen = ["a", "b"] + (["new"] if name == "new" else [])
+    prompts = [vector(r.state[f"prompts.{t}.weight"]) for t in seen]
+    query = linear(z, r.state[f"prompts.{name}.query.weight"])
+    keys = [linear(p, r.state[f"prompts.{name}.key.weight"]) for p in prompts]
+    context = weighted(softmax([sum(times(query, k)) / math.sqrt(len(query)) for k in keys]), prompts)
+    own = vector(r.state[f"prompts.{name}.weight"])
+    x = [v + p + c for v, p, c in zip(z, own, context, strict=True)]
+    return r.tower(f"towers.{name}", r.mlp("bottom", x))
+
+
+REFERENCES = [
+    shared_bottom, mmoe, ple, mpt_rec, omoe, cgc, adatt, home, cross_stitch, pepnet, low_rank_experts, pcl
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda f: f.__name__)
 def test_logits_of_old_and_new_tasks(reference):
     model = build(reference.__name__, tasks())
     grow(model, Task("new"))
@@ -234,9 +298,36 @@ def test_adatt_weighs_several_native_experts():
     unit = model.units["a"][0]
     z = torch.randn(5, model.embed.width, dtype=torch.float64)
     e = [expert(z) for expert in unit.experts]
-    g = torch.softmax(z @ unit.gate.weight.T, 1)
+    g = torch.softmax(z @ unit.gate.weight.T + unit.gate.bias, 1)
     expected = sum((g[:, j : j + 1] + unit.native[j]) * e[j] for j in range(2))
     assert torch.allclose(unit(z, e, e), expected)
+
+
+def test_adatt_starts_native_weights_as_released():
+    model = build("adatt", tasks("a"), experts=4, levels=(6,) * 60)
+    drawn = torch.stack([unit.native.detach() for unit in model.units["a"]])
+    assert drawn.abs().max() <= 0.5  # uniform within sqrt(1 / 4)
+    assert drawn.min() < -0.4 and drawn.max() > 0.4
+    assert abs(float(drawn.mean())) < 0.1
+
+
+def test_ple_experts_of_several_layers():
+    model = random_weights(build("ple", tasks(), levels=(6,), expert_hidden=(8, 7))).eval()
+    rows = ToyRows(tasks(), ROWS)
+    rows.numeric = rows.numeric.double()
+    logits = model(rows.take(torch.arange(ROWS)))
+    r = Reference(model)
+    assert [w.shape[0] for name, w in r.state.items() if name.startswith("shared.0.0") and "weight" in name] == [
+        8,
+        7,
+        6,
+    ]
+    for row in range(ROWS):
+        z = r.embed("embed", rows.categorical[row], rows.numeric[row])
+        for name in "ab":
+            experts = [r.mlp(f"specific.{name}.0.0", z), r.mlp("shared.0.0", z)]
+            expected = r.tower(f"towers.{name}", weighted(r.gate(f"gates.{name}.0", z), experts))
+            assert logits[name][row].item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_home_groups_share_what_they_say():
@@ -263,3 +354,61 @@ def test_home_trains_on_a_last_batch_of_one_row():
 def test_home_has_two_levels():
     with pytest.raises(UsageError, match="home.levels is two widths"):
         build("home", tasks(), levels=(8, 6, 4))
+
+
+def test_cross_stitch_units_start_at_nine_tenths_of_their_own():
+    model = build("cross_stitch", tasks("abc"))
+    assert torch.allclose(model.stitches["b"].weight, torch.tensor([[0.05, 0.9, 0.05]] * 2))
+    assert build("cross_stitch", tasks("a")).stitches["a"].weight.tolist() == [[1.0], [1.0]]
+    grow(model, Task("new"))
+    assert torch.allclose(model.stitches["new"].weight, torch.tensor([[0.1 / 3] * 3 + [0.9]] * 2))
+
+
+def test_pepnet_reads_the_named_features_and_sends_no_gradient_through_the_context():
+    model = build("pepnet", tasks(), domain=("item", "absent"), prior=("user", "tags"))
+    assert model.domain.tolist() == [2 + 4 + d for d in range(4)]  # after two numeric columns and one feature
+    assert model.prior.tolist() == [2 + d for d in range(4)] + [2 + 8 + d for d in range(4)]
+    width = model.embed.width
+    assert model.epnet[0].in_features == 4 + width
+    z = model.embed(ToyRows(tasks(), 5).take(torch.arange(5)))
+    model.zero_grad()
+    gate = model.networks["a"].gates[0]
+    e = torch.randn(5, width, requires_grad=True)
+    model.networks["a"](torch.ones(5, width), torch.cat([z[:, model.prior].detach(), e.detach()], 1)).sum().backward()
+    assert e.grad is None and gate[0].weight.grad is not None
+
+
+def test_pepnet_starts_from_gates_around_one():
+    model = build("pepnet", tasks()).eval()
+    z = model.embed(ToyRows(tasks(), 200).take(torch.arange(200)))
+    gates = model.epnet(z)
+    assert gates.min() > 0 and gates.max() < 2 and 0.8 < gates.mean() < 1.2
+
+
+def test_a_new_tasks_low_rank_experts_start_from_the_backbone_and_what_the_old_ones_added():
+    model = random_weights(build("low_rank_experts", tasks()))
+    grow(model, Task("new"))
+    model.double().eval()
+    adapter = model.adapters["new"]
+    assert all(not singular.any() for singular in adapter.singular)
+    rows = ToyRows(tasks(), 20)
+    rows.numeric = rows.numeric.double()
+    batch = rows.take(torch.arange(20))
+    before = model(batch)["new"]
+    with torch.no_grad():
+        adapter.left[0].add_(1.0)
+    assert torch.equal(model(batch)["new"], before)
+    assert torch.allclose(model.attention("new").sum(), torch.tensor(3.0, dtype=torch.float64))
+
+
+def test_low_rank_experts_are_drawn_to_orthogonal_factors():
+    model = random_weights(build("low_rank_experts", tasks("a"), orthogonal=0.5, rank=2))
+    rows = ToyRows(tasks("a"), 8)
+    rows.numeric, rows.labels = rows.numeric.double(), {"a": rows.labels["a"].double()}
+    batch = rows.take(torch.arange(8))
+    term = model.loss(batch, model(batch), None)["orthogonal"]
+    expected = 0.0
+    for left, right in zip(model.adapters["a"].left, model.adapters["a"].right, strict=True):
+        for gram in (left.T @ left, right @ right.T):
+            expected += sum((gram[i, j] - int(i == j)) ** 2 for i in range(2) for j in range(2))
+    assert torch.allclose(term, 0.5 * expected)

@@ -102,6 +102,28 @@ def test_head_split_of_mpt_rec(setting, expected):
     assert tuple(count(part.parameters()) for part in parts) == expected
 
 
+HAND = {
+    # Census, d_in 123, two old tasks; a body is 123 x 256 + 256 + 256 x 128 + 128 = 64,640, a tower 10,369
+    "cross_stitch": (1_884 + 2 * (64_640 + 10_369) + 2 * 2 * 2, 64_640 + 10_369 + 2 * 3),
+    # gates read 123: 123 w + w + w w + w for each layer's width w, of 123, 256, 128, 64 and 32 inputs
+    "pepnet": (1_884 + 30_504 + 2 * (64_640 + 10_369 + 177_544), 64_640 + 10_369 + 177_544),
+    # rank 8 at both layers, 8 (123 + 256 + 1) + 8 (256 + 128 + 1), query and key of 16
+    "low_rank_experts": (1_884 + 64_640 + 2 * (10_369 + 6_120 + 32), 10_369 + 6_120 + 32),
+    # a prompt of 123, query and key 16 x 123
+    "pcl": (1_884 + 64_640 + 2 * (10_369 + 123 + 3_936), 10_369 + 123 + 3_936),
+}
+
+
+@pytest.mark.parametrize("method", HAND)
+def test_hand_counts_of_further_methods(method):
+    gates = [123 * w + w + w * w + w for w in (123, 256, 128, 64, 32)]
+    assert (gates[0], sum(gates)) == (30_504, 177_544)
+    built = model(method, "census", "ab")
+    total, new = HAND[method]
+    assert count(built.parameters()) == total
+    assert sum(count(part.parameters()) for part in built.add_task(Task("c"))) == new
+
+
 def test_embedding_width_and_layout():
     census = model("shared_bottom", "census", "ab")
     assert census.embed.width == 123

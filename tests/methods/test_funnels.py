@@ -5,7 +5,11 @@ import math
 import pytest
 import torch
 
-from datasets_registry.schema import Task
+from benchmark.core.errors import UsageError
+from benchmark.planning.plan import make_plan
+from benchmark.planning.suite import Suite
+from datasets_registry.schema import CategoricalFeature, Schema, Task
+from methods import METHODS
 from methods.batch import Progress
 from methods.layers import predecessors
 
@@ -61,7 +65,7 @@ def test_esmm_chain_predicts_the_product():
 
 def test_esmm_product_stays_finite_where_probabilities_saturate():
     model = build("esmm", tasks(), funnel=("a", "b"))
-    outputs = model._chained({"a": torch.tensor([60.0, -60.0, 60.0]), "b": torch.tensor([60.0, -60.0, -60.0])})
+    outputs = model.chained({"a": torch.tensor([60.0, -60.0, 60.0]), "b": torch.tensor([60.0, -60.0, -60.0])})
     assert outputs["b"].isfinite().all()
 
 
@@ -97,6 +101,23 @@ def test_aitm_against_plain_loops():
         assert torch.allclose(logits["a"][row], step.head(state).squeeze())
 
 
+def test_aitm_is_the_released_network():
+    """Towers 128-64-32 with dropout .1, .3, .3; 32 to 32 with dropout .3 handed on; no bias in the attention."""
+    schema = Schema(tuple(CategoricalFeature(f"f{i}", 2) for i in range(18)), ())
+    aitm = METHODS.get("aitm")
+    model = aitm(
+        schema, [Task("click"), Task("conversion")], aitm.Config(embedding_dim=5, funnel=("click", "conversion"))
+    )
+    towers = 2 * (90 * 128 + 128 + 128 * 64 + 64 + 64 * 32 + 32)
+    transfer, attention, heads = 32 * 32 + 32, 3 * 32 * 32, 2 * 33
+    assert sum(p.numel() for p in model.parameters()) == 36 * 5 + towers + transfer + attention + heads
+    later = model.steps["conversion"]
+    assert [layer.p for layer in later.modules() if isinstance(layer, torch.nn.Dropout)] == [0.1, 0.3, 0.3, 0.3]
+    assert model.steps["click"].transfer is None
+    wider = aitm(schema, [Task("click")], aitm.Config(tower=(16, 8), dropout=()))
+    assert wider.steps["click"].head.in_features == 8
+
+
 def test_aitm_punishes_a_later_step_that_is_likelier():
     model = random_weights(build("aitm", tasks(), funnel=("a", "b"), constraint=0.6))
     rows = ToyRows(tasks(), 50)
@@ -119,3 +140,99 @@ def test_aitm_predicts_the_conditional_probability_of_a_space():
     outputs = model(batch)
     reached = torch.sigmoid(outputs["reached/buy"]) / torch.sigmoid(outputs["click"])
     assert torch.allclose(torch.sigmoid(outputs["buy"]), reached.clamp(1e-6, 1 - 1e-6))
+
+
+def funnel_plan(dataset, **config):
+    methods = ("esmm", "aitm")
+    configs = dict.fromkeys(methods, config)
+    return make_plan(Suite(name="t", title="t", datasets=(dataset,), methods=methods, seeds=(0, 1), config=configs))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "funnel"),
+    [
+        ("ali_ccp@first10m", ["click", "conversion"]),
+        ("aliexpress_nl", ["click", "conversion"]),
+        ("kuairand_pure", ["click", "long_view", "complete"]),
+    ],
+)
+def test_a_datasets_funnel_is_part_of_the_runs_config(dataset, funnel):
+    plan = funnel_plan(dataset)
+    configs = [run.key.config["funnel"] for run in plan.runs if run.key.method in ("esmm", "aitm")]
+    assert configs and all(config == funnel for config in configs)
+
+
+def test_without_a_funnel_the_methods_for_funnels_are_declared_skips():
+    plan = funnel_plan("census_income")
+    assert {run.key.method for run in plan.runs} == {"single_task"}
+    assert [(skip.method, skip.arm) for skip in plan.skips] == [
+        (method, arm) for method in ("esmm", "aitm") for arm in ("joint", "frozen", "finetune")
+    ]
+    assert "--set 'esmm.funnel=" in plan.skips[0].reason
+
+
+def test_a_funnel_named_by_hand_is_run_and_a_misspelt_one_is_not():
+    plan = funnel_plan("census_income", funnel=("income", "marital"))
+    assert not plan.skips
+    with pytest.raises(UsageError, match=r"(?s)esmm.funnel.*'maritel'.*marital"):
+        funnel_plan("census_income", funnel=("income", "maritel"))
+
+
+def counterfactual_batch(n=60):
+    """Rows of which some are clicked, and the terms of the formulas as plain tensors."""
+    batch = spaced_rows(n).take(torch.arange(n))
+    return batch, (batch.labels["click"] == 1).double(), batch.labels["buy"].nan_to_num(0.0)
+
+
+def cross_entropy(label, p):
+    return -(label * p.log() + (1 - label) * (1 - p).log())
+
+
+@pytest.mark.parametrize("risk", ["ips", "dr"])
+def test_escm2_adds_the_counterfactual_risk(risk):
+    model = random_weights(build("escm2", [CLICK, BUY], risk=risk, counterfactual=0.3, entire=0.7, floor=0.4)).train()
+    batch, clicked, bought = counterfactual_batch()
+    outputs = model(batch)
+    terms = model.loss(batch, outputs, START)
+    p_click, p_buy = torch.sigmoid(outputs["click"]), torch.sigmoid(outputs["buy"])
+    e, weight = cross_entropy(bought, p_buy), clicked / p_click.detach().clamp(min=0.4)
+    assert torch.allclose(terms["buy"], 0.7 * cross_entropy(bought, p_click * p_buy).mean())
+    if risk == "ips":
+        assert torch.allclose(terms["counterfactual/buy"], 0.3 * (weight * e).mean())
+        assert set(terms) == {"click", "buy", "counterfactual/buy"}
+    else:
+        imputed = torch.log1p(outputs["second/buy"].exp())
+        assert torch.allclose(terms["counterfactual/buy"], 0.3 * (imputed + weight * (e - imputed)).mean())
+        assert torch.allclose(terms["imputation/buy"], 0.3 * (weight * (e - imputed) ** 2).mean())
+        assert set(terms) == {"click", "buy", "counterfactual/buy", "imputation/buy"}
+    terms["counterfactual/buy"].backward()  # the propensity is given, not learnt by the risk
+    assert model.networks["click"][0][0].weight.grad is None
+
+
+def test_dcmt_against_its_formula():
+    model = random_weights(build("dcmt", [CLICK, BUY], counterfactual=0.5, soft=0.2, floor=0.3)).train()
+    batch, clicked, bought = counterfactual_batch()
+    outputs = model(batch)
+    terms = model.loss(batch, outputs, START)
+    o = torch.sigmoid(outputs["click"]).clamp(0.3, 0.7)
+    factual, twin = torch.sigmoid(outputs["buy"]), torch.sigmoid(outputs["second/buy"])
+    w, w_star = clicked / o, (1 - clicked) / (1 - o)
+    assert torch.allclose(terms["factual/buy"], 0.5 * (w * cross_entropy(bought, factual)).sum() / w.sum())
+    assert torch.allclose(terms["counterfactual/buy"], 0.5 * (w_star * -twin.log()).sum() / w_star.sum())
+    assert torch.allclose(terms["tie/buy"], 0.2 * (1 - factual - twin).abs().mean())
+
+
+@pytest.mark.parametrize("method", ["escm2", "dcmt"])
+def test_counterfactual_terms_along_a_chain_whose_labels_lie_on_all_rows(method):
+    model = build(method, tasks(), funnel=("a", "b")).train()
+    batch = ToyRows(tasks(), 40).take(torch.arange(40))
+    terms = model.loss(batch, model(batch), START)
+    assert "counterfactual/b" in terms and all(term.isfinite() for term in terms.values())
+    batch.labels.pop("a")  # the frozen arm of b: who reached it is not known
+    assert set(model.loss(batch, model(batch), START)) == {"b"}
+
+
+def test_counts_of_the_counterfactual_methods():
+    """ESMM and one more tower, m x 5 + 5 + 5 + 1, for the task that follows."""
+    sizes = {name: sum(p.numel() for p in build(name, [CLICK, BUY]).parameters()) for name in ("esmm", "escm2", "dcmt")}
+    assert sizes["escm2"] - sizes["esmm"] == sizes["dcmt"] - sizes["esmm"] == 6 * 5 + 5 + 5 + 1

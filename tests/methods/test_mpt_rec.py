@@ -32,7 +32,7 @@ RELEASED = [
 )
 def test_reversal_schedule(reversal, case):
     steps, size, epochs, *expected = case
-    model = build("mpt_rec", tasks(), reversal=reversal)
+    model = build("mpt_rec", tasks(), reversal=reversal, adversary="as_released")
     batch, short = ToyRows(tasks(), size).take(torch.arange(size)), ToyRows(tasks(), 3).take(torch.arange(3))
     assert model.reversal_strength(batch, at(1, 0, epochs, steps)) == 0
     found = [model.reversal_strength(short, at(1, steps - 1, epochs, steps))]  # the last batch is a short one
@@ -43,9 +43,9 @@ def test_reversal_schedule(reversal, case):
 
 def test_reversal_ends_at_one_or_beyond_it_as_released():
     batch = ToyRows(tasks(), 256).take(torch.arange(256))
-    last = build("mpt_rec", tasks()).reversal_strength(batch, at(30, 779, 30, 780))
+    last = build("mpt_rec", tasks(), adversary="as_released").reversal_strength(batch, at(30, 779, 30, 780))
     assert last == pytest.approx(math.tanh(5 * (30 * 780 - 1) / (30 * 780)))
-    model = build("mpt_rec", tasks(), reversal="as_released")
+    model = build("mpt_rec", tasks(), reversal="as_released", adversary="as_released")
     model.reversal_strength(batch, at(30, 0, 30, 780))
     assert model.reversal_strength(batch, at(30, 779, 30, 780)) == pytest.approx(math.tanh(5 * 1.0681), abs=1e-4)
 
@@ -76,7 +76,7 @@ def test_loss_terms_against_their_formula():
 
 def test_only_what_flows_back_from_the_discriminator_is_reversed():
     rows = ToyRows(tasks(), 40)
-    model = build("mpt_rec", tasks()).train()
+    model = build("mpt_rec", tasks(), adversary="as_released").train()
     model.start_training(rows, torch.Generator().manual_seed(0))
     batch = rows.take(torch.arange(40))
     progress = at(6, 0, 10, 8)
@@ -172,8 +172,82 @@ def test_training_state_restores_the_environments():
     model.start_training(rows, torch.Generator().manual_seed(0))
     other.start_training(rows, torch.Generator().manual_seed(1))
     assert not torch.equal(model.environments, other.environments)
+    model.eval()
     other.load_training_state(model.training_state())
     assert torch.equal(model.environments, other.environments)
+    assert other.reversal_strength(None, at(3, 1, 10, 4)) == 0  # not assigned yet
+    model.end_epoch(2, rows)
+    other.load_training_state(model.training_state())
+    assert other.reversal_strength(None, at(3, 1, 10, 4)) == model.reversal_strength(None, at(3, 1, 10, 4)) > 0
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(30, 2), (8, 2), (7, 1), (4, 1), (2, 1)])
+def test_nothing_is_reversed_before_environments_are_assigned(epochs, first):
+    """They are after the interval's two epochs, or after a quarter of the budget; the ramp starts there."""
+    rows = ToyRows(tasks(), 64)
+    model = build("mpt_rec", tasks())
+    model.start_training(rows, torch.Generator().manual_seed(0))
+    batch = rows.take(torch.arange(64))
+    for epoch in range(1, epochs + 1):
+        model.train()
+        for step in range(4):
+            progress = at(epoch, step, epochs, 4)
+            share = (4 * (epoch - 1 - first) + step) / (4 * (epochs - first))
+            expected = 2 / (1 + math.exp(-10 * share)) - 1 if epoch > first else 0.0
+            assert model.reversal_strength(batch, progress) == pytest.approx(expected)
+        model.loss(batch, model(batch), progress)
+        model.eval()
+        before = model.environments.clone()
+        model.end_epoch(epoch, rows)
+        assert torch.equal(before, model.environments) or epoch == first or epoch % 2 == 0
+    model.train()
+    first_epoch = build("mpt_rec", tasks()).train()
+    first_epoch.start_training(rows, torch.Generator().manual_seed(0))
+    first_epoch.loss(batch, first_epoch(batch), at(1, 3, epochs, 4))["environment"].backward()
+    assert first_epoch.discriminator.weight.grad.abs().sum() > 0
+    assert all(p.grad is None or not p.grad.any() for p in first_epoch.general.parameters())
+
+
+@pytest.mark.parametrize(("adversary", "words"), [("assigned", "no environments"), ("as_released", "random environ")])
+def test_a_run_whose_adversary_did_not_act_says_so(adversary, words):
+    rows = ToyRows(tasks(), 64)
+    model = build("mpt_rec", tasks(), adversary=adversary)
+    fit(model, rows, epochs=1)
+    (warning,) = model.warnings(1)
+    assert words in warning
+    model = build("mpt_rec", tasks(), adversary=adversary)
+    fit(model, rows, epochs=4)
+    assert not model.warnings(4)
+    assert "after epoch" in model.warnings(1)[0]
+    assert not build("mpt_rec", tasks(), env_coe=0.0).warnings(1)
+
+
+def test_diagnostics_of_both_stages_against_plain_loops():
+    rows = ToyRows(tasks("abc"), 90)
+    model = build("mpt_rec", tasks("abc"))
+    fit(model, rows, epochs=4)
+    found = model.diagnostics(rows)
+    assert list(found["environment_rows"]) == ["after epoch 1", "after epoch 2", "after epoch 4"]
+    environments = model.environments.tolist()
+    assert found["environment_rows"]["after epoch 4"] == {n: environments.count(i) for i, n in enumerate("abc")}
+    batch = rows.take(torch.arange(90))
+    z = model.embed(batch)
+    guesses = model.discriminator(model.general(z)).argmax(1).tolist()
+    there = sorted(set(environments))
+    shares = [
+        sum(g == e == i for g, e in zip(guesses, environments, strict=True)) / environments.count(i) for i in there
+    ]
+    assert found["discriminator_balanced_accuracy"] == pytest.approx(sum(shares) / len(there))
+    assert found["gate_means"]["b"]["general"] == pytest.approx(model.gates["b"](z)[:, 1].mean().item())
+    grow(model, Task("new"))
+    model.eval()
+    found = model.diagnostics(ToyRows([Task("new")], 90))
+    attention = model.heads["new"].attention(z, model._embeddings())
+    entropy = [-sum(w * math.log(w) for w in row) / math.log(3) for row in attention.tolist()]
+    assert found["attention_of_new"]["a"] == pytest.approx(attention[:, 0].mean().item())
+    assert found["attention_entropy_of_new"] == pytest.approx(sum(entropy) / 90, rel=1e-5)
+    assert set(found["gate_means"]) == {"a", "b", "c", "new"}
+    assert "discriminator_balanced_accuracy" not in found
 
 
 def test_attention_starts_close_to_uniform():
