@@ -95,12 +95,24 @@ def describe_record(record: Record) -> str:
         lines.append(f"  {record.rows_per_second:,.0f} rows/s, peak memory {record.peak_memory_bytes / 2**20:,.0f} MiB")
     if record.invariants:
         lines.append(f"  invariants: {record.invariants}")
+    lines += [f"  {name}: {_spoken(value)}" for name, value in record.diagnostics.items()]
     lines += [f"  warning: {warning}" for warning in record.warnings]
     if record.provenance:
         origin = record.provenance
         lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
     lines += [f"  | {line}" for line in record.log_tail]
     return visible("\n".join(lines))
+
+
+def _spoken(value: Any) -> str:
+    """A diagnostic for reading: numbers to four digits, tables as name value pairs."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_spoken(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(_spoken(part) for part in value) + "]"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def label(record: Record) -> str:

@@ -193,6 +193,7 @@ class Measured(_Part):
     invariants: dict[str, bool] = Field(default_factory=dict)
     weights_fingerprint: str | None = None
     warnings: list[str] = Field(default_factory=list)
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
 
 
 class Ending(_Part):

@@ -15,6 +15,7 @@ from benchmark.records.record import read_records
 from benchmark.report import appendix, arrays, claims, cost, figures, overall, published, tables, writers
 from benchmark.report.comparability import agreement, why_not
 from benchmark.report.comparisons import against_reference, degradations
+from benchmark.report.diagnostics import diagnostics
 from benchmark.report.drawing import draw
 from benchmark.report.groups import Group, Options, canonical, group_records, variant_of
 from benchmark.report.measures import machine_kind
@@ -132,6 +133,7 @@ def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
             plots += [figures.trade_off(group, task, slug), figures.parameters(group, task, slug)]
         plots += [figures.forest(group, slug, differences), figures.curves(group, slug)]
         plots += [*figures.variants(group, slug), *arrays.representations(group, slug), arrays.attention(group, slug)]
+        plots += diagnostics(group, slug)
     studies = overall.studies(groups)
     made += [overall.across(study) for study in studies]
     plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in studies)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -189,7 +190,13 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
         f"Selection: {group.selection} (validation rows only). Budget: {budget or 'none stated'}. Split: {group.split}."
     )
     lines.append(f"Commit {', '.join(commits) or 'unknown'}; {len(group.records)} records, hash {group.records_hash}.")
-    return tuple(lines)
+    return (*lines, *_warnings(group))
+
+
+def _warnings(group: Group) -> list[str]:
+    """What runs warn of, once each, with how many of them do: a mechanism that did not act, above all."""
+    counts = Counter(warning for record in group.records if record.status == "ok" for warning in record.warnings)
+    return [f"Warning of {number} run{'s' * (number > 1)}: {text}" for text, number in sorted(counts.items())]
 
 
 class Clock:

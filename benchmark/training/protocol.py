@@ -25,6 +25,7 @@ from benchmark.spec.labels import without_share
 from benchmark.spec.options import TrainingOptions, split_config
 from benchmark.training import meters
 from benchmark.training.balancing import balancer
+from benchmark.training.diagnostics import diagnose
 from benchmark.training.forgetting import Setting, continual
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_or_continue, check_outputs
@@ -118,7 +119,8 @@ def execute(
         rows_per_second=len(learner.rows) * len(result.curve) / max(result.train_seconds, 1e-9),
         train_rows=len(learner.rows),
         invariants=invariants,
-        warnings=warnings,
+        warnings=[*warnings, *model.warnings(result.selection.epoch)],
+        diagnostics=diagnose(model, learner.rows) if on_test else {},
     )
     return _scored(outcome, predictions, held_out, data, model) if on_test else _measured(outcome, model)
 
