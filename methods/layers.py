@@ -200,10 +200,7 @@ def no_funnel(tasks: Sequence[Task], funnel: Sequence[str], method: str) -> str 
     if any(predecessors(tasks, funnel).values()):
         return None
     names = ", ".join(f'"{task.name}"' for task in tasks[:2])
-    return (
-        f"none of these tasks follows another one in a funnel, so {method} would be separate models on shared tables "
-        f"(where one does, say which: --set '{method}.funnel=[{names}]', earlier first)"
-    )
+    return f"no task here follows another, as {method} needs; name such tasks: --set '{method}.funnel=[{names}]'"
 
 
 def decayed_parameters(model: nn.Module, l2_embedding: float, l2_dnn: float) -> list[tuple[nn.Parameter, float]]:
