@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, MultiTaskModel, Progress, Schema, Task, mean_loss, register_method
+from methods.base import (
+    Among,
+    Batch,
+    Between,
+    MultiTaskModel,
+    Progress,
+    Schema,
+    Search,
+    Task,
+    mean_loss,
+    register_method,
+)
 from methods.layers import MLP, FeatureEmbedding, no_funnel, predecessors
 
 
@@ -46,6 +58,11 @@ class AITM(MultiTaskModel):
         l2_dnn: float = 1e-6
         constraint: float = 0.6
         funnel: tuple[str, ...] = ()
+
+    search_space: ClassVar[Mapping[str, Search]] = {
+        "tower": Among(((256, 128, 64), (128, 64, 32), (64, 32, 16))),  # as deep as there are rates of dropout
+        "constraint": Between(0.2, 1.0, step=0.2),
+    }
 
     @classmethod
     def unfit_for(cls, tasks: Sequence[Task], config: Config) -> str | None:

@@ -61,8 +61,8 @@ class MPTRec(MultiTaskModel):
     different base rates put nearly all rows into one environment.
 
     A deviation for budgets of a few epochs, ``adversary="assigned"``: nothing is reversed before environments have been
-    assigned (until then the discriminator alone learns, from the random ids), p counts from there, and that is after a
-    quarter of the epochs at the latest. ``"as_released"`` reverses from the first step, against random environments,
+    assigned (until then the discriminator alone learns, from the random ids), p counts from there, and that is half-way
+    through the epochs at the latest. ``"as_released"`` reverses from the first step, against random environments,
     and assigns every ``clustering_interval`` epochs whatever the budget. docs/deviations.md has what was measured.
 
     Ablations: ``use="general"`` (share-only) or ``"specific"`` (specific-only) drops the other representation from
@@ -171,7 +171,7 @@ class MPTRec(MultiTaskModel):
                 term = mean_loss(task, prediction, batch.labels[task.name])
                 terms[f"general/{task.name}"] = self.config.gen_coe * term
         if self.config.adversary != "as_released":
-            self._first_assignment = min(self.config.clustering_interval, max(1, progress.epochs // 4))
+            self._first_assignment = min(self.config.clustering_interval, max(1, progress.epochs // 2))
         if self.config.env_coe:
             assert self.environments is not None and batch.index is not None, "start_training has not been called"
             logits = self.discriminator(reverse_gradient(outputs["general"], self.reversal_strength(batch, progress)))

@@ -25,7 +25,7 @@ def test_mpt_rec_in_one_epoch_warns_and_in_four_it_does_not():
     assert any("adversary did not act" in warning for warning in short.warnings)
     long = execute(key(method="mpt_rec", config=SMALL, learning_rate=3e-3), FakeData(), CPU)
     kept = long.selection.epoch
-    assert any("adversary did not act" in warning for warning in long.warnings) == (kept == 1)
+    assert any("adversary did not act" in warning for warning in long.warnings) == (kept <= 2)
     rows = long.diagnostics["environment_rows"]["after epoch 4"]
     assert sum(rows.values()) == long.train_rows and set(rows) == {"a", "b"}
     assert 0 <= long.diagnostics["discriminator_balanced_accuracy"] <= 1
