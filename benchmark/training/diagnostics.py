@@ -19,9 +19,9 @@ SAMPLE_ROWS = 65_536
 class Sample:
     """Every n-th of the rows, as a method's hooks see rows (`methods.batch.Rows`)."""
 
-    def __init__(self, rows: RowSource, at_most: int = SAMPLE_ROWS) -> None:
+    def __init__(self, rows: RowSource, device: torch.device, at_most: int = SAMPLE_ROWS) -> None:
         self._rows = rows
-        self._positions = torch.arange(0, len(rows), max(1, math.ceil(len(rows) / at_most)))
+        self._positions = torch.arange(0, len(rows), max(1, math.ceil(len(rows) / at_most)), device=device)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -38,8 +38,9 @@ def diagnose(model: MultiTaskModel, rows: RowSource) -> dict[str, Any]:
     Called with the kept weights. Raises TypeError for a value that is no number, text, dict or list.
     """
     model.eval()
+    sample = Sample(rows, next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
     with torch.no_grad():
-        return {name: _plain(value, name) for name, value in model.diagnostics(Sample(rows)).items()}
+        return {name: _plain(value, name) for name, value in model.diagnostics(sample).items()}
 
 
 def _plain(value: Any, place: str) -> Any:

@@ -101,11 +101,6 @@ class DataRows:
     def __len__(self) -> int:
         return len(self._split)
 
-    @property
-    def device(self) -> torch.device:
-        """Where its batches lie."""
-        return self._device
-
     def with_labels(self, labels: Mapping[str, NDArray[np.float32]]) -> DataRows:
         """The same rows with other labels; the inputs are shared, not copied."""
         twin = copy.copy(self)

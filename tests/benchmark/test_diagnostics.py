@@ -40,8 +40,6 @@ class Talkative(MultiTaskModel):
 
 
 class Rows:
-    device = CPU
-
     def __len__(self):
         return 10
 
@@ -53,7 +51,7 @@ def test_diagnostics_become_plain_numbers_of_a_sample_of_rows():
     model = Talkative(None, [Task("a")])
     model.said = {"mean": torch.tensor([1.0, math.nan]), "n": torch.tensor(3)}
     assert diagnose(model, Rows())["said"] == {"mean": [1.0, None], "n": 3}
-    assert next(Sample(Rows(), 4).batches(3)).index.tolist() == [0, 3, 6]
+    assert next(Sample(Rows(), CPU, 4).batches(3)).index.tolist() == [0, 3, 6]
     assert diagnose(model, Rows())["rows"] == 10
     model.said = {"deep": object()}
     with pytest.raises(TypeError, match=r"said\.deep"):
