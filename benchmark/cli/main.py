@@ -39,6 +39,11 @@ COMMANDS = {
     "advise": Entry("advise:advise", "Advise how to take a new task in: minutes of runs, then an answer."),
     "compare": Entry("compare:compare", "Set your records beside the reference results; nothing is run."),
     "report": Entry("page:report", "Write one HTML page of a result tree: findings, leaderboard, every run."),
+    "export-artefact": Entry(
+        "artefact:export_artefact", "Write code, records, tables and report into one anonymised archive."
+    ),
+    "check-bundle": Entry("artefact:check_bundle", "Check somebody's bundle of a method and its records."),
+    "docs": Entry("artefact:docs", "Say where the pages of documentation are, or print one."),
     "new-method": Entry("extend:new_method", "Write a runnable method file and its test, to be changed into yours."),
     "check-method": Entry("extend:check_method", "Run the conformance kit on a method."),
     "new-dataset": Entry("extend:new_dataset", "Write a dataset file and its manifest, ready to be filled in."),

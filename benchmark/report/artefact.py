@@ -1,0 +1,140 @@
+"""An archive for reviewers that does not say whose it is: code, records, tables, figures and report of a result tree.
+
+Commits, host and user names, home directories and the words that the caller names are taken out of every text; the
+tables are then built anew from the records as they stand in the archive, so that they agree with it. What still names
+somebody is an error, never a warning.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.files import write_atomically
+from benchmark.records.record import Record, read_records, run_directory, write_record
+
+FIRST_DAY = (1980, 1, 1, 0, 0, 0)
+"""The date of every file in the archive: the same content gives the same bytes."""
+SHORTEST_WORD = 3
+PICTURES = (".png", ".pdf", ".jpg")
+LEFT_OUT = ("CITATION.cff", "results/", ".github/", ".git")
+"""What of a checkout stays out: who wrote it, and results other than the tree that is sent."""
+
+
+class Scrubber:
+    """Takes words out of texts. ``words``: names of people, hosts and owners; ``paths``: directories that name them."""
+
+    def __init__(self, words: Iterable[str], paths: Iterable[str] = ()) -> None:
+        self._words = sorted({w for w in words if len(w) >= SHORTEST_WORD}, key=lambda w: (-len(w), w))
+        self._paths = sorted({path.rstrip("/\\") for path in paths if len(path) > 1}, key=lambda p: (-len(p), p))
+        escaped = "|".join(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in self._words)
+        self._pattern = re.compile(escaped, re.IGNORECASE) if escaped else None
+
+    def text(self, text: str) -> str:
+        for path in self._paths:
+            text = text.replace(path, "...")
+        return self._pattern.sub("anonymous", text) if self._pattern else text
+
+    def value(self, value: Any) -> Any:
+        """Every text inside plain data."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {name: self.value(part) for name, part in value.items()}
+        return [self.value(part) for part in value] if isinstance(value, list | tuple) else value
+
+    def left_in(self, text: str) -> str | None:
+        """The first word or path that a text still holds."""
+        found = self._pattern.search(text) if self._pattern else None
+        return found[0] if found else next((path for path in self._paths if path in text), None)
+
+
+def anonymous_records(tree: Path, target: Path, scrubber: Scrubber) -> list[str]:
+    """Write the records of ``tree`` below ``target`` without what names anybody; what could not be read."""
+    records, problems = read_records(tree)
+    for record in records:
+        write_record(run_directory(target, record.key), _anonymous(record, scrubber))
+    return problems
+
+
+def _anonymous(record: Record, scrubber: Scrubber) -> Record:
+    """Names of runs hash their keys, so keys stay; commands, reasons and logs lose names and paths, commits go."""
+    content = record.model_dump()
+    for part in ("reason", "log_tail", "warnings"):
+        content[part] = scrubber.value(content[part])
+    if content["provenance"]:
+        content["provenance"] = scrubber.value(content["provenance"]) | {"commit": None, "dirty": None}
+    return Record.model_validate(content)
+
+
+def write_archive(
+    target: Path,
+    code: Mapping[str, Path],
+    tree: Path,
+    name: str,
+    scrubber: Scrubber,
+    code_scrubber: Scrubber,
+    notes: Sequence[str] = (),
+) -> list[str]:
+    """Write the zip: ``code`` by its path in the archive, and ``tree`` as results/``name``. Returns the names inside.
+
+    ``scrubber`` asks the results, ``code_scrubber`` the code.
+
+    Raises BenchmarkError naming file and word where something still names somebody.
+    """
+    contents: dict[str, bytes] = {"README-ARTEFACT.md": _readme(name, notes).encode()}
+    for path, file in code.items():
+        if not path.startswith(LEFT_OUT):
+            contents[path] = _clean(path, file.read_bytes(), code_scrubber.text)
+    for file in sorted(path for path in tree.rglob("*") if path.is_file()):
+        contents[f"results/{name}/{file.relative_to(tree).as_posix()}"] = file.read_bytes()
+    for path, data in contents.items():
+        asked = code_scrubber if path in code else scrubber
+        word = None if path.endswith(PICTURES) else asked.left_in(data.decode("utf-8", "replace"))
+        if word is not None or (word := asked.left_in(path)) is not None:
+            raise BenchmarkError(f"{path} still says '{word}': take it out or leave the word away (--word).")
+    _zip(target, contents)
+    return sorted(contents)
+
+
+def _clean(path: str, data: bytes, scrub: Callable[[str], str]) -> bytes:
+    if PurePosixPath(path).suffix in PICTURES:
+        return data
+    try:
+        return scrub(data.decode("utf-8")).encode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _zip(target: Path, contents: Mapping[str, bytes]) -> None:
+    import io
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in sorted(contents.items()):
+            info = zipfile.ZipInfo(f"mpt-bench/{path}", FIRST_DAY)
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(info, data)
+    write_atomically(target, stream.getvalue())
+
+
+def _readme(name: str, notes: Sequence[str]) -> str:
+    lines = [
+        "# Artefact",
+        "",
+        f"Code, records, tables, figures and report (`results/{name}/report.html`) without names of people, hosts and",
+        "commits. `docs/reproduce.md` says which command gives which number, within which tolerance and time.",
+        "",
+        "```bash",
+        "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.lock",
+        f".venv/bin/python run_all.py tables --check --out results/{name}   # the tables are those of the records",
+        f".venv/bin/python run_all.py report --open --out results/{name}",
+        "```",
+        "",
+        *(f"- {note}" for note in notes),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
