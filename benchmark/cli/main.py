@@ -35,6 +35,7 @@ COMMANDS = {
     "status": Entry("results:status", "What a result tree holds, what failed and what is left."),
     "show": Entry("results:show", "One run's record, readable."),
     "tables": Entry("results:tables", "Rebuild all tables and figures from the records alone."),
+    "merge": Entry("merge:merge", "Join result trees of several machines into one."),
     "verify": Entry("results:verify", "Run a recorded run again and compare."),
     "advise": Entry("advise:advise", "Advise how to take a new task in: minutes of runs, then an answer."),
     "compare": Entry("compare:compare", "Set your records beside the reference results; nothing is run."),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from benchmark.cli.engines import engine_options
 from benchmark.core.errors import UsageError
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
@@ -35,6 +36,11 @@ class Request:
     device: str = "auto"
     jobs: int | None = None
     mode: str = "fill"
+    jobs_per_gpu: int = 1
+    engine: str = "local"
+    scheduler: str | None = None
+    workers: int | None = None
+    one_kind: bool = False
     data_dir: Path | None = None
     method_files: tuple[Path, ...] = ()
     dataset_files: tuple[Path, ...] = ()
@@ -95,7 +101,9 @@ def dataset_argument(function: Function) -> Function:
     return click.argument("dataset", shell_complete=names)(function)
 
 
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda (every GPU) or cuda:0,cuda:2."
+)
 
 SELECTION = (
     click.option("--datasets", type=Names(_datasets), default=(), help="Comma-separated, instead of the suite's."),
@@ -117,7 +125,9 @@ SELECTION = (
         help="Change a config value, or ARM.KEY=VALUE, budget.KEY=VALUE. Lists: 64,32 or [64,32].",
     ),
     device_option,
-    click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, 1 on a GPU."),
+    click.option(
+        "--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, --jobs-per-gpu on a GPU."
+    ),
     click.option(
         "--mode", type=click.Choice(MODES), default="fill", show_default=True, help="What to do about records."
     ),
@@ -138,7 +148,7 @@ def selection(function: Function) -> Function:
     """Options that narrow or change a suite, and say how it is run."""
     for option in reversed(SELECTION):
         function = option(function)
-    return function
+    return engine_options(function)
 
 
 def data_option(function: Function) -> Function:

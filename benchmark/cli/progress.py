@@ -46,7 +46,13 @@ class ProgressDisplay(Watcher):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def cluster(self, text: str) -> None:
+        self._live.console.print(f"Cluster {text}", markup=False, highlight=False, soft_wrap=True)
+
     def started(self, run: Run) -> None:
+        if run.id in self._rows:  # done again: its first worker was lost
+            self._live.update(self._rows[run.id], completed=0, total=None, text="starting again")
+            return
         self._rows[run.id] = self._live.add_task(escape(run.label), total=None, text="starting")
 
     def epoch(self, run: Run, epoch: int, epochs: int) -> None:

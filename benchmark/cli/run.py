@@ -61,5 +61,5 @@ def tune(trials: int, dry_run: bool, **asked: Any) -> int:
 
 
 def _start_server(request: Request, needed: bool) -> None:
-    if needed and request.mode != "only-read":
+    if needed and request.mode != "only-read" and request.engine == "local":
         processes.context()

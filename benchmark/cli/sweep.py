@@ -20,14 +20,16 @@ from rich.console import Console
 from tabulate import tabulate
 
 from benchmark import report
+from benchmark.cli import engines
 from benchmark.cli.listing import describe_plan, titles
 from benchmark.cli.options import Request, load_plugins
 from benchmark.cli.page import write_page
 from benchmark.cli.progress import ProgressDisplay, prepare_with_progress
-from benchmark.cli.trees import remember_suite, report_options
-from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError, unknown_name
+from benchmark.cli.trees import other_suite, remember_suite, report_options
+from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
 from benchmark.execution.executor import Options, Summary, execute_plan
-from benchmark.execution.runner import choose_device
+from benchmark.execution.places import devices
+from benchmark.execution.runner import visible_gpus
 from benchmark.planning.estimate import at_hand
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
@@ -54,10 +56,12 @@ class Sweep:
     @classmethod
     def of(cls, request: Request) -> Sweep:
         """Raises UsageError for whatever is wrong with names, values or the device."""
+        engines.check(request)
         methods, datasets = load_plugins(request.method_files, request.dataset_files)
         suite = narrowed(request, methods, datasets)
-        device = checked_device(request.device)
-        jobs = request.jobs or default_jobs(suite, device)
+        # A cluster's workers say themselves what devices they have.
+        device = checked_device(request.device) if request.engine == "local" else request.device
+        jobs = request.jobs or default_jobs(suite, device, request.jobs_per_gpu)
         return cls(request, suite, device, jobs, request.out or Path("results") / suite.name, Console())
 
     def prepare_data(self) -> dict[str, str]:
@@ -105,15 +109,20 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
     )
     for line in unique_skips(plan):
         sweep.say(f"skip    {line}")
-    with ProgressDisplay(sweep.console, len(plan.runs), jobs) as display:
+    if mixed := other_suite(sweep.out, sweep.suite):
+        warn(mixed)
+    with (
+        engines.opened(request, jobs) as engine,
+        ProgressDisplay(sweep.console, len(plan.runs), jobs) as display,
+    ):
         summary = execute_plan(
             plan,
-            sweep.execution(jobs=jobs, fail_fast=fail_fast, debug=debug),
+            sweep.execution(jobs=jobs, fail_fast=fail_fast, debug=debug, engine=engine),
             display,
             warn=warn,
             stale=Freshness(request.data_dir).is_stale,
         )
-    if summary.records:
+    if summary.records and not summary.preempted:
         remember_suite(sweep.out, sweep.suite, plan.skips)
         _write_tables(sweep)
     return _conclude(sweep, plan, summary)
@@ -198,19 +207,23 @@ def _with_config(sweep: Sweep, config_file: Path | None) -> Sweep:
 
 
 def checked_device(device: str) -> str:
-    """``auto`` resolved; raises UsageError for a device that is not there."""
-    kind = device.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    """The devices that are meant, comma-separated: ``auto`` and ``cuda`` are every GPU (``auto`` the CPU where there is
+    none). Raises UsageError for a device that is not there."""
+    for part in device.split(","):
+        kind = part.strip().partition(":")[0]
+        if kind not in ("auto", "cpu", "cuda"):
+            raise unknown_name("device", part.strip(), ("auto", "cpu", "cuda"))
     try:
-        return str(choose_device(device))
-    except BenchmarkError as error:
-        raise UsageError(str(error)) from error
+        return ",".join(devices(device, visible_gpus()))
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
 
 
-def default_jobs(suite: Suite, device: str) -> int:
-    """One run per core on the CPU, where that has more throughput than several threads a run; one on a GPU."""
-    return 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // suite.threads)
+def default_jobs(suite: Suite, device: str, jobs_per_gpu: int = 1) -> int:
+    """One run per core on the CPU, where that has more throughput than several threads a run; so many on each GPU."""
+    if device.startswith("cuda"):
+        return len(device.split(",")) * jobs_per_gpu
+    return max(1, (os.cpu_count() or 1) // suite.threads)
 
 
 def plugin_paths(method_files: tuple[Path, ...], dataset_files: tuple[Path, ...]) -> dict[str, tuple[Path, ...]]:

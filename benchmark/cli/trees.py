@@ -33,6 +33,18 @@ def remember_suite(out: Path, suite: Suite, skips: Sequence[Skip] = ()) -> None:
         write_atomically(out / SKIPS_FILE, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
+def other_suite(out: Path, suite: Suite) -> str | None:
+    """A sentence if the results so far are another suite's: one tree has one margin, and one set of tables."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        before = str(json.loads((out / SUITE_FILE).read_text())["name"])
+        if before != suite.name:
+            return (
+                f"{out} has results of the suite '{visible(before)}'. Its tables will be those of all runs together, "
+                f"with the margin of '{suite.name}'; --out DIR keeps the two apart."
+            )
+    return None
+
+
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, and the
     suite's margin."""
@@ -40,7 +52,9 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     options: dict[str, Any] = {
         "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
     }
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a tree made by hand has the default margin
+    with contextlib.suppress(
+        OSError, ValueError, KeyError, TypeError, RecursionError
+    ):  # a tree made by hand has the default margin
         options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
     return options
 

@@ -6,16 +6,15 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 from benchmark.execution import processes
-from benchmark.execution.locks import HEARTBEAT_SECONDS, Lock
-from benchmark.execution.runner import OUTPUT_LOST, Job, OutputLost, log_tail, run_in_child
-from benchmark.execution.watcher import Watcher
+from benchmark.execution.job import OUTPUT_LOST, PREEMPTED, TAKEN_OVER, Job, OutputLost, log_tail
+from benchmark.execution.memory import evidence, oom_kills
 from benchmark.planning.plan import Run
 from benchmark.records.record import DamagedRecord, Record, read_record, run_id, write_record
 
@@ -38,32 +37,44 @@ FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.S
 @dataclass
 class Child:
     run: Run
+    job: Job
     process: BaseProcess
     pipe: Connection
     started: float
     signals: list[tuple[float, int]]
-    lock: Lock
+    oom_kills: dict[str, int]
     over_limit: bool = False
-    beaten: float = 0.0
     output_lost: str | None = None
 
 
-def start_child(context: BaseContext, item: Run, job: Job, seconds: float | None, lock: Lock) -> Child:
+def start_child(context: BaseContext, item: Run, job: Job) -> Child:
+    """Raises OSError or EOFError when no process can be had."""
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_in_child, args=(job, sender), name=item.label, daemon=False)
+    process = context.Process(target=_carry_out, args=(job, sender), name=item.label, daemon=False)
     # A result of an earlier attempt must not be mistaken for this one's; half-written files are nobody's.
     (job.directory / "record.json").unlink(missing_ok=True)
     for left in job.directory.glob(".*.*"):
         left.unlink(missing_ok=True)
+    if (job.directory / "log.txt").is_symlink():  # what it points to is not ours to write
+        (job.directory / "log.txt").unlink()
+    counted = oom_kills()
     process.start()
     sender.close()
     now = time.monotonic()
     stages = ((0.0, signal.SIGINT), (ASK_SECONDS, signal.SIGTERM), (ASK_SECONDS + INSIST_SECONDS, signal.SIGKILL))
-    signals = [(now + seconds + delay, number) for delay, number in stages] if seconds else []
-    return Child(item, process, receiver, now, signals, lock)
+    limit = job.limit_seconds
+    signals: list[tuple[float, int]] = [(now + limit + delay, number) for delay, number in stages] if limit else []
+    return Child(item, job, process, receiver, now, signals, counted)
 
 
-def poll(children: list[Child], watcher: Watcher) -> list[Child]:
+def _carry_out(job: Job, pipe: Connection) -> None:
+    """In the run's process, which may have been forked from a server that has all this at hand."""
+    from benchmark.execution.runner import run_in_child
+
+    run_in_child(job, pipe)
+
+
+def poll(children: list[Child], on_epoch: Callable[[Run, int, int], None]) -> list[Child]:
     """Wait a moment; pass on progress; signal runs over their limit; return the children that have ended."""
     if not children:
         return []
@@ -77,14 +88,11 @@ def poll(children: list[Child], watcher: Watcher) -> list[Child]:
                 if isinstance(told, str):
                     child.output_lost = told
                 else:
-                    watcher.epoch(child.run, *told)
+                    on_epoch(child.run, *told)
             except (EOFError, OSError):
                 child.pipe.close()
     now = time.monotonic()
     for child in children:
-        if now - child.beaten >= HEARTBEAT_SECONDS:
-            child.lock.beat()
-            child.beaten = now
         while child.signals and child.signals[0][0] <= now:
             child.over_limit = True
             number = child.signals.pop(0)[1]
@@ -118,12 +126,16 @@ def lost_from_outside(child: Child) -> str | None:
         return None
     if code == SERVER_LOST:
         return "its process was lost together with the server that had started it"
+    if code == PREEMPTED:
+        return "its process was asked to end (SIGTERM or SIGUSR1)"
+    if code == TAKEN_OVER:
+        return "another runner has taken it over"
     return f"its process was ended from outside ({signal.Signals(-code).name})" if -code in FROM_OUTSIDE else None
 
 
-def _collect(child: Child, out: Path, attempts: int) -> Record:
+def collect(child: Child) -> Record:
     """The record that a child left, or one that says how it went without one. Raises OutputLost."""
-    directory = child.run.directory(out)
+    directory = child.job.directory
     seconds = time.monotonic() - child.started
     with contextlib.suppress(DamagedRecord, OSError):
         return read_record(directory / "record.json")
@@ -136,9 +148,11 @@ def _collect(child: Child, out: Path, attempts: int) -> Record:
     if child.over_limit:
         status, reason = "timeout", f"stopped after {seconds:.0f} s by the suite's limit"
     elif code == -signal.SIGKILL:
-        status, reason = "oom", "killed by the system (SIGKILL), most likely out of memory"
+        where = evidence(child.oom_kills)
+        status = "oom" if where else "failed"
+        reason = "killed (SIGKILL)" + (f", out of memory by the counters of {where}" if where else ", cause unknown")
     elif outside := lost_from_outside(child):
-        status, reason = "failed", f"{outside}, {attempts} times"
+        status, reason = "failed", f"{outside}, {child.job.attempts} times"
     elif code < 0:
         status, reason = "failed", f"process died of {signal.Signals(-code).name}"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pdb
 import shutil
@@ -14,16 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.execution import processes
-from benchmark.execution.children import Child, _collect, end_child, lost_from_outside, poll, send, start_child
-from benchmark.execution.locks import Lock
-from benchmark.execution.runner import (
-    CHECKPOINT_SECONDS,
-    NO_ROOM,
-    Job,
-    OutputLost,
-    run,
-)
+from benchmark.execution.engine import Ended, Engine, weights_of
+from benchmark.execution.job import CHECKPOINT_SECONDS, NO_ROOM, Job, OutputLost
+from benchmark.execution.local import LocalEngine
+from benchmark.execution.locks import HEARTBEAT_SECONDS, Lock, is_held
+from benchmark.execution.signals import Asked, Signals
 from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.records.record import DamagedRecord, Key, Record, read_record, run_id, write_record
@@ -31,6 +27,10 @@ from benchmark.records.record import DamagedRecord, Key, Record, read_record, ru
 LEAST_FREE_BYTES = 64 << 20
 RETRIES = 2
 """How often a run is started again that was lost by no fault of its method."""
+GRACE_SECONDS = 20.0
+"""How long runs may take to keep their checkpoints when a batch system takes the machine away. Slurm kills after 30."""
+WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
+"""How soon a run that another runner is at is looked at again; doubled every time, up to the second."""
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Options:
     dataset_files: tuple[Path, ...] = ()
     fail_fast: bool = False
     debug: bool = False
+    engine: Engine | None = None
+    """What carries the runs out; None: ``jobs`` at once on this machine."""
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Summary:
     records: list[Record] = field(default_factory=list)
     kept: int = 0
     interrupted: bool = False
+    preempted: bool = False
+    """Interrupted by a batch system, which grants little time: nothing but ending should follow."""
 
     def count(self, *statuses: str) -> int:
         return sum(record.status in statuses for record in self.records)
@@ -109,11 +113,13 @@ def execute_plan(
     warn: Callable[[str], None],
     stale: Callable[[Record], bool] = lambda record: False,
 ) -> Summary:
-    """Run what the mode asks for. Ctrl-C ends it cleanly; the summary says so."""
+    """Run what the mode asks for. Ctrl-C ends it cleanly, and so do SIGTERM and SIGUSR1, which leave runs some time
+    to keep their checkpoints; the summary says so."""
     only_read = options.mode == "only-read"
     if not only_read:
         check_writable(options.out)
-    sweep = _Sweep(plan, options, watcher, warn)
+    engine = options.engine or LocalEngine(options.jobs)
+    sweep = _Sweep(plan, options, watcher, warn, engine)
     for item in plan.runs:
         record = existing_record(item, options.out, warn, set_aside=not only_read)
         if record is not None and keeps(options.mode, record, stale):
@@ -130,54 +136,92 @@ def execute_plan(
     for item in plan.runs:
         if item.id in sweep.done:
             watcher.ended(item, sweep.done[item.id], kept=True)
-    try:
-        sweep.run()
-    except KeyboardInterrupt:
-        summary.interrupted = True
-    except OSError as error:
-        if error.filename is None and error.errno not in NO_ROOM:
-            raise
-        raise OutputLost.at(options.out, error) from error
-    finally:
-        sweep.stop()
+    with contextlib.nullcontext(Signals()) if options.debug else Signals() as signals:
+        try:
+            if sweep.waiting:
+                engine.begin(plan, options, sweep.done, watcher, warn, signals.check)
+            sweep.run(signals)
+        except (KeyboardInterrupt, Asked) as asked:
+            summary.interrupted = True
+            if isinstance(asked, Asked) and asked.preempted:
+                summary.preempted = True
+                sweep.preempt()
+        except OSError as error:
+            if error.filename is None and error.errno not in NO_ROOM:
+                raise
+            raise OutputLost.at(options.out, error) from error
+        finally:
+            sweep.stop()
     summary.records = [sweep.done[item.id] for item in plan.runs if item.id in sweep.done]
     return summary
 
 
 class _Sweep:
-    """A plan under way: what is done, what waits, which children are at work."""
+    """A plan under way: what is done, what waits, what the engine is at."""
 
-    def __init__(self, plan: Plan, options: Options, watcher: Watcher, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: Plan, options: Options, watcher: Watcher, warn: Callable[[str], None], engine: Engine
+    ) -> None:
         self.done: dict[str, Record] = {}
         self.waiting: list[Run] = []
         self._plan, self._options, self._watcher, self._warn = plan, options, watcher, warn
-        self._children: list[Child] = []
+        self._engine = engine
+        self._locks: dict[str, Lock] = {}
+        """Of the runs that the engine is at, by run id."""
+        self._beaten = 0.0
+        self._later: dict[str, tuple[float, float]] = {}
+        """Of runs that another runner is at: when to look again, and how long to wait the next time."""
         self._attempts: Counter[str] = Counter()
         self._versions = {item.id: _version(item, options.out) for item in plan.runs}
         self._tree = _identity(options.out)
 
-    def run(self) -> None:
-        """Until nothing waits. Raises OutputLost when results cannot be kept, BenchmarkError with fail_fast."""
-        while self.waiting or self._children:
-            for item in _ready(self.waiting, self.done):
-                if len(self._children) >= self._options.jobs:
+    def run(self, signals: Signals) -> None:
+        """Until nothing waits. Raises OutputLost when results cannot be kept, BenchmarkError with fail_fast, Asked."""
+        while self.waiting or self._locks:
+            signals.check()
+            for item in self._ready():
+                if not self._engine.room():
                     break
                 self._check_tree()
                 self._begin(item)
-            if not self._children:
-                time.sleep(0.2 if self.waiting else 0.0)
-            for child in poll(self._children, self._watcher):
-                self._children.remove(child)
+                signals.check()
+            if not self._locks:
+                time.sleep(WAIT_SECONDS if self.waiting else 0.0)
+                continue
+            for ended in self._engine.wait():
                 self._check_tree()
-                self._end(child)
+                self._end(ended)
+            self._beat()
+
+    def preempt(self) -> None:
+        """Let runs keep their checkpoints."""
+        self._engine.preempt(GRACE_SECONDS)
 
     def stop(self) -> None:
         """Leave no process and no lock behind."""
-        for child in self._children:
-            send(child.process, processes.END)
-        for child in self._children:
-            end_child(child.process)
-            child.lock.release()
+        try:
+            self._engine.stop()
+        finally:
+            for lock in self._locks.values():
+                lock.release()
+            self._locks.clear()
+
+    def _ready(self) -> list[Run]:
+        """What could be begun now."""
+        now, found = time.monotonic(), []
+        for item in self.waiting:
+            parent = run_id(item.parent) if item.parent else None
+            handed_over = self._engine.before_parents and parent in self._locks
+            if (parent is None or parent in self.done or handed_over) and self._later.get(item.id, (0.0,))[0] <= now:
+                found.append(item)
+        return found
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten >= HEARTBEAT_SECONDS:
+            for lock in self._locks.values():
+                lock.beat()
+            self._beaten = now
 
     def _begin(self, item: Run) -> None:
         """Start a run, unless it cannot be, another runner is at it, or that one has done it in the meantime."""
@@ -187,8 +231,11 @@ class _Sweep:
             self._finish(item, _skipped(item, out, parent))
             return
         check_space(out)
+        _refuse_links(item.directory(out), out)
         lock = Lock.acquire(item.directory(out))
         if lock is None:  # another runner is at it: take the next one, and its record when it is there
+            pause = self._later.get(item.id, (0.0, WAIT_SECONDS))[1]
+            self._later[item.id] = time.monotonic() + pause, min(2 * pause, LONGEST_WAIT_SECONDS)
             return
         written = _version(item, out) != self._versions.get(item.id)
         record = existing_record(item, out, self._warn) if written else None
@@ -197,16 +244,17 @@ class _Sweep:
             self._finish(item, record)
             return
         self._attempts[item.id] += 1
-        job = _job(item, self._plan, self._options, self._attempts[item.id])
+        job = _job(item, self._plan, self._options, self._attempts[item.id], lock)
         if self._options.debug:
             with lock:
                 record = _debug(job, item, self._watcher)
             self._finish(item, record)
             return
+        self._locks[item.id] = lock
         try:
-            child = start_child(processes.context(), item, job, self._plan.suite.limits.seconds, lock)
+            self._engine.start(item, job)
         except (OSError, EOFError) as error:  # the server is gone; asked again, it starts anew
-            lock.release()
+            self._locks.pop(item.id).release()
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise
             if self._attempts[item.id] > RETRIES:
@@ -214,27 +262,42 @@ class _Sweep:
             self._warn(f"{item.label}: no process could be started for it ({error}); trying again.")
             return
         self.waiting.remove(item)
-        self._children.append(child)
-        self._watcher.started(item)
 
-    def _end(self, child: Child) -> None:
-        """Take up what a child left; start it again if it was lost by no fault of its own."""
-        item, attempts = child.run, self._attempts[child.run.id]
-        child.process.join()
-        outside = lost_from_outside(child)
-        with child.lock:
-            if outside and attempts <= RETRIES and not (item.directory(self._options.out) / "record.json").exists():
-                self._warn(f"{item.label}: {outside}; starting it again ({attempts} of {RETRIES}).")
+    def _end(self, ended: Ended) -> None:
+        """Take up what a run left; start it again if it was lost by no fault of its own."""
+        item, attempts = ended.run, self._attempts[ended.run.id]
+        directory = item.directory(self._options.out)
+        with self._locks[item.id] as lock:
+            if not is_held(directory, lock.token):  # we stood still for long, and another runner took it for dead
+                self._warn(f"{item.label}: another runner has taken it over; its record counts.")
+                self._engine.withdraw(item)
                 self.waiting.insert(0, item)
+                del self._locks[item.id]
                 return
-            record = _collect(child, self._options.out, attempts)
+            if ended.lost and attempts <= RETRIES and not (directory / "record.json").exists():
+                self._warn(f"{item.label}: {ended.lost}; starting it again ({attempts} of {RETRIES}).")
+                self.waiting.insert(0, item)
+                del self._locks[item.id]
+                return
+            record = ended.collect()
+        del self._locks[item.id]
         self._finish(item, record)
+
+    def _withdraw(self, parent: Run) -> None:
+        """Runs that were handed over before ``parent`` failed will be skipped."""
+        for item in self._plan.runs:
+            if item.id in self._locks and item.parent and run_id(item.parent) == parent.id:
+                self._engine.withdraw(item)
+                self._locks.pop(item.id).release()
+                self.waiting.append(item)
 
     def _finish(self, item: Run, record: Record) -> None:
         if item in self.waiting:
             self.waiting.remove(item)
         self.done[item.id] = record
         self._watcher.ended(item, record, kept=False)
+        if record.status != "ok" and self._engine.before_parents:
+            self._withdraw(item)
         if self._options.fail_fast and record.status != "ok":
             raise BenchmarkError(f"{item.label} ended with status '{record.status}': {record.reason}")
 
@@ -269,6 +332,16 @@ def check_space(out: Path) -> None:
         )
 
 
+def _refuse_links(directory: Path, out: Path) -> None:
+    """Raises BenchmarkError for a run directory that is reached through a link in the tree: what it points to is
+    somebody else's, and starting a run removes files."""
+    for path in (directory, *directory.parents):
+        if path == out:
+            return
+        if path.is_symlink():
+            raise BenchmarkError(f"{path} is a link; runs are not written through links. Remove it, or use --out DIR.")
+
+
 def _bury_lock(directory: Path) -> None:
     """Remove what a runner left that was killed, or lost sight of the tree, between its record and its lock."""
     if (directory / "lock.json").exists():
@@ -295,10 +368,6 @@ def _version(item: Run, out: Path) -> tuple[int, int] | None:
     return entry.st_ino, entry.st_mtime_ns
 
 
-def _ready(waiting: list[Run], done: dict[str, Record]) -> list[Run]:
-    return [item for item in waiting if item.parent is None or run_id(item.parent) in done]
-
-
 def _lost_weights(waiting: list[Run], done: dict[str, Record], plan: Plan, out: Path) -> list[Run]:
     """Runs whose record is there but whose weights, which a waiting run needs, are not."""
     needed = {run_id(item.parent) for item in waiting if item.parent is not None}
@@ -321,14 +390,14 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def _job(item: Run, plan: Plan, options: Options, attempts: int) -> Job:
+def _job(item: Run, plan: Plan, options: Options, attempts: int, lock: Lock) -> Job:
     memory = plan.suite.limits.memory_gib
     return Job(
         key=item.key,
         out=options.out,
         parent=run_id(item.parent) if item.parent else None,
-        stage0=_weights(item.parent, options.out) if item.parent else None,
-        device=options.device,
+        stage0=weights_of(item, options.out),
+        device=options.device.partition(",")[0],
         threads=plan.suite.threads,
         jobs=options.jobs,
         data_dir=options.data_dir,
@@ -338,11 +407,9 @@ def _job(item: Run, plan: Plan, options: Options, attempts: int) -> Job:
         dataset_files=options.dataset_files,
         attempts=attempts,
         checkpoint_seconds=CHECKPOINT_SECONDS,
+        limit_seconds=plan.suite.limits.seconds,
+        lock=lock.token,
     )
-
-
-def _weights(parent: Key, out: Path) -> Path:
-    return Run(parent).directory(out) / "weights.pt"
 
 
 def _skipped(item: Run, out: Path, parent: Record) -> Record:
@@ -363,6 +430,8 @@ def _called(parent: Key) -> str:
 
 def _debug(job: Job, item: Run, watcher: Watcher) -> Record:
     """In this process, so that a debugger reaches it: at an error it opens where the error was raised."""
+
+    from benchmark.execution.runner import run
 
     def inspect(error: BaseException) -> None:
         pdb.post_mortem(error.__traceback__)

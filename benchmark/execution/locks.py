@@ -29,7 +29,7 @@ class Lock:
     """The lock of one run directory, held from `acquire` to `release` (or to the end of a ``with``)."""
 
     def __init__(self, path: Path, token: str) -> None:
-        self._path, self._token = path, token
+        self._path, self.token = path, token
 
     @classmethod
     def acquire(cls, directory: Path) -> Lock | None:
@@ -61,8 +61,8 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock up, if it is still ours."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(self._path.read_text())["token"] == self._token:
+        if is_held(self._path.parent, self.token):
+            with contextlib.suppress(OSError):
                 self._path.unlink()
 
     def __enter__(self) -> Lock:
@@ -72,11 +72,21 @@ class Lock:
         self.release()
 
 
+def is_held(directory: Path, token: str) -> bool:
+    """Whether the lock of ``directory`` is still the one with this token: asked before something is written for good,
+    for a runner that stood still for long may have been taken for dead."""
+    try:
+        return bool(json.loads((directory / "lock.json").read_text())["token"] == token)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _is_dead(path: Path, known_as: Path) -> bool:
     """Whether the holder of the lock at ``path`` is gone; ``known_as`` is where its heartbeat was seen before."""
     try:
-        entry = path.stat()
-        owner = json.loads(path.read_text())
+        with open(path, encoding="utf-8") as file:  # opening asks an NFS server for what stat would have cached
+            entry = os.fstat(file.fileno())
+            owner = json.load(file)
     except FileNotFoundError:
         return False
     except ValueError:  # being written, or its writer died while writing

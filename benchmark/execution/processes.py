@@ -14,9 +14,10 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 END = signal.SIGQUIT
 """Tells a supervisor to kill its run, and all that the run has started, at once."""
 LOOK_SECONDS = 0.2
+PREEMPT = (signal.SIGTERM, signal.SIGUSR1)
+GRACE_SECONDS = 25.0
+"""How long a run that was asked to end may take to keep its checkpoint: batch systems kill after 30."""
+LONGEST_TEMPORARY = 60
+"""Bytes of a directory's name that leave room for a socket's: its whole path may have 107."""
 LOG_BYTES, LOG_KEPT = 64 << 20, 1 << 20
 """A log that grows beyond the first is cut down to its last so many bytes."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -47,7 +53,8 @@ def context() -> BaseContext:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([before] if before else [])])
     try:
-        ensure_running()
+        with _short_temporary_directory():
+            ensure_running()
     finally:
         if before is None:
             del os.environ["PYTHONPATH"]
@@ -56,13 +63,28 @@ def context() -> BaseContext:
     return found
 
 
+@contextlib.contextmanager
+def _short_temporary_directory() -> Iterator[None]:
+    """The server's socket lies in the temporary directory, and a socket's path is short."""
+    before = tempfile.gettempdir()
+    if len(os.fsencode(before)) > LONGEST_TEMPORARY:
+        tempfile.tempdir = next(
+            (place for place in ("/tmp", "/var/tmp", "/dev/shm") if os.access(place, os.W_OK)), before
+        )
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
 def supervise(work: Callable[[], int], log: Path) -> NoReturn:
     """Do ``work`` in a fork of this process; end as it ends (exit code or signal), once all it started is gone.
 
-    This process stays behind to do what the worker cannot be trusted with. It passes SIGINT and SIGTERM on to the
-    worker's process group, keeps ``log`` from filling the disk, and kills whatever the worker has forked, whatever
-    sessions that made: when the worker ends, on `END`, and when the benchmark itself was killed (on Linux, where
-    orphans come to their supervisor; elsewhere only the worker's process group is reached).
+    This process stays behind to do what the worker cannot be trusted with. It passes SIGINT, SIGTERM and SIGUSR1 on to
+    the worker's process group (after the last two it waits `GRACE_SECONDS`, then kills), keeps ``log`` from filling the
+    disk, and kills whatever the worker has forked, whatever sessions that made: when the worker ends, on `END`, and
+    when the benchmark itself was killed (on Linux, where orphans come to their supervisor; elsewhere only the worker's
+    process group is reached).
     """
     os.setsid()  # Ctrl-C at the terminal reaches the command line alone
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -74,7 +96,7 @@ def supervise(work: Callable[[], int], log: Path) -> NoReturn:
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, END, signal.SIGCHLD):
+    for number in (signal.SIGINT, *PREEMPT, END, signal.SIGCHLD):
         signal.signal(number, note)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     worker = os.fork()
@@ -98,7 +120,7 @@ def _work(work: Callable[[], int]) -> NoReturn:
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTERM, END, signal.SIGCHLD):
+        for number in (*PREEMPT, END, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == supervisor:
@@ -117,21 +139,30 @@ def _wait(worker: int, received: list[int], ended: int, log: Path) -> int:
     """The worker's exit status, as os.waitpid gives it."""
     parent = multiprocessing.parent_process()
     sentinel = [parent.sentinel] if parent is not None else []
+    grace: tuple[float, int] | None = None
+    """When a worker that was asked to end is killed, and by which signal it was asked."""
     while True:
         ready, _, _ = select.select([ended, *sentinel], [], [], LOOK_SECONDS)
         if ended in ready:
             os.read(ended, 4096)
         numbers = [received.pop() for _ in range(len(received))]
-        if END in numbers or any(fd in ready for fd in sentinel):
-            _signal_group(worker, signal.SIGKILL)
+        orphaned = any(fd in ready for fd in sentinel)
+        if orphaned:
             sentinel = []
-        for number in (signal.SIGINT, signal.SIGTERM):
+        if END in numbers or (orphaned and grace is None):
+            _signal_group(worker, signal.SIGKILL)
+        for number in (signal.SIGINT, *PREEMPT):
             if number in numbers:
                 _signal_group(worker, number)
+                if number in PREEMPT and grace is None:
+                    grace = time.monotonic() + GRACE_SECONDS, number
+        late = grace is not None and time.monotonic() > grace[0]
+        if late:
+            _signal_group(worker, signal.SIGKILL)
         _cut(log)
         while (gone := os.waitpid(-1, os.WNOHANG))[0]:  # orphans of the worker are ours to bury
             if gone[0] == worker:
-                return gone[1]
+                return grace[1] if late and grace is not None else gone[1]
 
 
 def _signal_group(worker: int, number: int) -> None:

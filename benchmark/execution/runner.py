@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
 import io
 import os
 import resource
@@ -12,7 +11,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,12 @@ import torch
 from benchmark.core.errors import BenchmarkError, visible
 from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
-from benchmark.execution import processes
+from benchmark.execution import preemption, processes
+from benchmark.execution.job import NO_ROOM, OUTPUT_LOST, PREEMPTED, TAKEN_OVER, Job, OutputLost, log_tail
+from benchmark.execution.locks import is_held
 from benchmark.records import provenance as environment
 from benchmark.records.lineage import keeps_weights
-from benchmark.records.record import Epoch, Key, Provenance, Record, run_directory, run_id, write_record
+from benchmark.records.record import Epoch, Key, Provenance, Record, run_id, write_record
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
@@ -35,50 +35,11 @@ from datasets_registry import load_file, prepare
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS
 
-LOG_TAIL_LINES, REASON_LENGTH = 20, 2000
-CHECKPOINT_SECONDS = 30.0
-"""Least time between two checkpoints of a running training: short runs are cheaper to repeat than to save."""
+REASON_LENGTH = 2000
 
 
-OUTPUT_LOST = 74
-"""Exit code of a run whose results could not be written (EX_IOERR of sysexits.h): no fault of the method."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-
-class OutputLost(BenchmarkError):
-    """The result tree cannot be written. The sweep has to stop: every further run would be lost, too."""
-
-    @classmethod
-    def at(cls, directory: Path, error: OSError) -> OutputLost:
-        return cls(
-            f"Cannot write to {error.filename or directory}: {error.strerror}; stopped before more work is lost. "
-            "Mend it (free some space, allow writing) and start the same command again: it goes on where it stopped. "
-            "--out DIR writes elsewhere."
-        )
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a run's process has to know. Plain data: it crosses a process border."""
-
-    key: Key
-    out: Path
-    parent: str | None
-    stage0: Path | None
-    device: str
-    threads: int
-    jobs: int
-    data_dir: Path | None
-    command: str
-    memory_bytes: int | None
-    method_files: tuple[Path, ...]
-    dataset_files: tuple[Path, ...]
-    attempts: int = 1
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-
-    @property
-    def directory(self) -> Path:
-        return run_directory(self.out, self.key)
+class TakenOver(BaseException):
+    """Another runner has taken this one for dead and does the run by now: its record will be there."""
 
 
 def run_in_child(job: Job, pipe: Connection) -> None:
@@ -89,7 +50,11 @@ def run_in_child(job: Job, pipe: Connection) -> None:
 def _work(job: Job, pipe: Connection) -> int:
     """The supervised part; returns the exit code."""
     job.directory.mkdir(parents=True, exist_ok=True)
-    log = os.open(job.directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    if job.cores and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # not all of them may be ours any more: then any will do
+            os.sched_setaffinity(0, job.cores)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+    log = os.open(job.directory / "log.txt", flags, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -102,19 +67,25 @@ def _work(job: Job, pipe: Connection) -> int:
         with contextlib.suppress(OSError):
             pipe.send((epoch.epoch, _epochs(job.key)))
 
+    preemption.listen()
     try:
         run(job, tell)
     except OutputLost as error:
         with contextlib.suppress(OSError):
             pipe.send(str(error))
         return OUTPUT_LOST
+    except preemption.Preempted:
+        return PREEMPTED
+    except TakenOver:
+        return TAKEN_OVER
     return 0
 
 
 def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None] | None = None) -> Record:
     """Carry out a job in this process and write its record; failures become records with a status and a reason.
 
-    ``on_error`` is shown what went wrong, after the record was written. Raises OutputLost if nothing can be written.
+    ``on_error`` is shown what went wrong, after the record was written. Raises OutputLost if nothing can be written,
+    TakenOver if another runner has the run by now.
     """
     set_up_torch(job.threads)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -150,6 +121,8 @@ def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None
         else:
             record = _succeeded(job, outcome, provenance)
             _write_files(job, outcome)
+        if job.lock is not None and not is_held(job.directory, job.lock):
+            raise TakenOver(job.directory)
         write_record(job.directory, record)
         (job.directory / "progress.pt").unlink(missing_ok=True)
     if failure is not None and on_error is not None:
@@ -206,6 +179,11 @@ def set_up_torch(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def visible_gpus() -> int:
+    """How many GPUs torch sees here."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def choose_device(name: str) -> torch.device:
     """``auto`` is the first GPU where there is one, else the CPU."""
     if name == "auto":
@@ -213,18 +191,6 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise BenchmarkError("--device cuda: torch sees no GPU here; use --device cpu or auto.")
     return torch.device(name)
-
-
-def log_tail(directory: Path) -> list[str]:
-    """Last lines of a run's log, control characters made visible."""
-    try:
-        with open(directory / "log.txt", "rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - 16_384))
-            lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:]
-    except OSError:
-        return []
-    return [visible(line, 500) for line in lines]
 
 
 def _epochs(key: Key) -> int:
@@ -271,12 +237,13 @@ def _checkpoint(job: Job, provenance: Provenance) -> Checkpoint:
 
     def save(state: dict[str, Any]) -> None:
         nonlocal last
-        if time.monotonic() - last >= job.checkpoint_seconds:
+        if preemption.asked() or time.monotonic() - last >= job.checkpoint_seconds:
             buffer = io.BytesIO()
             torch.save({"origin": origin, "state": state}, buffer)
             with _output(job.directory):
                 write_atomically(path, buffer.getvalue())
             last = time.monotonic()
+        preemption.check()
 
     if not path.is_file():
         return Checkpoint(save)

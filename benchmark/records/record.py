@@ -152,10 +152,11 @@ class Provenance(_Part):
     """Where the numbers come from.
 
     ``data_code`` is the fingerprint of the code that turned raw files into arrays; ``attempts`` is there where a run
-    was lost by no fault of its own (a signal from outside) and started again.
+    was lost by no fault of its own (a signal from outside) and started again; ``worker`` and ``host`` where it was done
+    by a cluster.
     """
 
-    later = frozenset({"data_code", "attempts"})
+    later = frozenset({"data_code", "attempts", "worker", "host"})
 
     commit: str | None
     dirty: bool | None
@@ -175,6 +176,8 @@ class Provenance(_Part):
     command: str
     started: str
     attempts: int | None = None
+    worker: str | None = None
+    host: str | None = None
 
 
 class Measured(_Part):

@@ -26,7 +26,7 @@ EXPECTED = {
     "unpicklable": ("failed", "cannot cross"),
     "hangs": ("timeout", "limit"),
     "hangs_with_daemons": ("timeout", "limit"),
-    "kills_supervisor": ("oom", "SIGKILL"),
+    "kills_supervisor": ("failed", "SIGKILL), cause unknown"),
     "leaves_daemons": ("ok", ""),
     "leaks": ("oom", ""),
     "floods": ("ok", ""),

@@ -216,7 +216,6 @@ class IsTerminatedOnce(Linear):
         if not os.path.exists(marker):
             open(marker, "w").close()
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
         return super().forward(batch)
 
 
@@ -243,3 +242,21 @@ class NeverExits(Linear):
             threading.Thread(target=threading.Event().wait).start()
             atexit.register(threading.Event().wait)
         return super().forward(batch)
+
+
+@faulty("slow")
+class Slow(Linear):
+    """Works, half a second an epoch, and says where it is."""
+
+    def end_epoch(self, epoch, rows):
+        print(f"epoch {epoch}", flush=True)
+        time.sleep(0.5)
+
+
+@faulty("large", arms=("joint", "frozen"))
+class Large(Linear):
+    """Works, with weights of ten megabytes."""
+
+    def __init__(self, schema, tasks, config):
+        super().__init__(schema, tasks, config)
+        self.ballast = nn.Parameter(torch.zeros(2_600_000))

@@ -1,0 +1,298 @@
+"""Faults of a cluster: what dies, stops or does not fit, while a sweep runs on workers of this machine.
+
+    python -m tests.faults.cluster --workers 2 --rounds 1
+
+After each fault the same command is given until it ends; then records and tables have to be those of an undisturbed
+sweep of one machine, times aside, and nothing may be left running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.faults.trees import MPT, ROOT, Counts, differences, mpt, processes_of
+from tests.sweep.trees import TINY
+
+SWEEP = ["run", *map(str, TINY), "--methods", "shared_bottom,mpt_rec", "--set", "budget.epochs=4"]
+"""Eleven runs."""
+TRIES = 4
+"""How often the command may have to be given."""
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers of this machine, each under its nanny, with their own caches or a common one."""
+
+    directory: Path
+    port: int = 0
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def start_scheduler(self) -> None:
+        if not self.port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        words = ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
+        self.processes["scheduler"] = self._start("scheduler", words)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.1)
+        raise TimeoutError("the scheduler does not answer")
+
+    def start_worker(self, name: str, *more: str, cwd: Path = ROOT, **environment: str) -> None:
+        words = ["dask", "worker", self.address, "--name", name, "--nthreads", "1", "--no-dashboard", "--host",
+                 "127.0.0.1", "--local-directory", str(self.directory / name), *more]  # fmt: skip
+        variables = {"DASK_DISTRIBUTED__WORKER__DAEMON": "False", "PYTHONPATH": str(cwd), **environment}
+        self.processes[name] = self._start(name, words, cwd=cwd, env={**os.environ, **variables})
+
+    def _start(self, name: str, words: list[str], **options: object) -> subprocess.Popen[bytes]:
+        log = open(self.directory / f"{name}.log", "ab")
+        return subprocess.Popen(
+            [sys.executable, "-m", *words], stdout=log, stderr=log, start_new_session=True,
+            **{"cwd": ROOT, **options},
+        )  # type: ignore[call-overload]  # fmt: skip
+
+    def worker_of(self, name: str) -> psutil.Process:
+        """The worker's own process, below its nanny."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(self.processes[name].pid).children():
+                    if "spawn_main" in " ".join(process.cmdline()):
+                        return process
+            time.sleep(0.05)
+        raise TimeoutError(f"{name} has no worker")
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(psutil.Error):
+                parent = psutil.Process(process.pid)
+                for child in [*parent.children(recursive=True), parent]:
+                    with contextlib.suppress(psutil.Error):
+                        child.send_signal(signal.SIGCONT)
+                        child.kill()
+            process.wait()
+        self.processes.clear()
+
+
+@contextlib.contextmanager
+def cluster(scratch: Path, workers: int, **environment: str) -> Iterator[Cluster]:
+    directory = Path(tempfile.mkdtemp(dir=scratch, prefix="cluster-"))
+    made = Cluster(directory)
+    made.start_scheduler()
+    try:
+        for number in range(workers):
+            made.start_worker(f"w{number}", **environment)
+        yield made
+    finally:
+        made.stop()
+
+
+def sweep(address: str, out: Path, *more: object) -> subprocess.Popen[str]:
+    words = [*MPT, *SWEEP, "--engine", "dask", "--scheduler", address, "--out", out, *more]
+    return subprocess.Popen(
+        [str(word) for word in words], cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def under_way(out: Path, driver: subprocess.Popen[str], records: int) -> None:
+    """Until so many runs have left a record, or the driver has ended."""
+    while driver.poll() is None and len(list(out.glob("runs/*/*/*/*/record.json"))) < records:
+        time.sleep(0.02)
+
+
+Fault = Callable[[Cluster, subprocess.Popen[str], random.Random], None]
+
+
+def kill_worker(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    made.worker_of("w0").kill()
+
+
+def kill_nanny(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    made.processes["w0"].kill()
+
+
+def kill_driver(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    """The scheduler goes on to work; the next driver meets it."""
+    driver.kill()
+
+
+def interrupt_driver(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    os.kill(driver.pid, signal.SIGINT)
+
+
+def preempt_driver(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    os.kill(driver.pid, signal.SIGTERM)
+
+
+def kill_scheduler(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    """Its workers end with it; a new one at the same place gets new ones."""
+    made.processes["scheduler"].kill()
+    driver.wait(120)
+    made.stop()
+    made.start_scheduler()
+    for name in ("w0", "w1"):
+        made.start_worker(name)
+
+
+def stop_worker(made: Cluster, driver: subprocess.Popen[str], draw: random.Random, seconds: float = 90) -> None:
+    """Stopped as by a machine that sleeps, and back."""
+    worker = made.worker_of("w0")
+    worker.suspend()
+    time.sleep(seconds)
+    with contextlib.suppress(psutil.Error):
+        worker.resume()
+
+
+def stop_driver(made: Cluster, driver: subprocess.Popen[str], draw: random.Random, seconds: float = 90) -> None:
+    os.kill(driver.pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(driver.pid, signal.SIGCONT)
+
+
+def kill_run(made: Cluster, driver: subprocess.Popen[str], draw: random.Random) -> None:
+    """A run's supervisor gets what a batch system sends: the run is done again."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for name in ("w0", "w1"):
+            with contextlib.suppress(psutil.Error, TimeoutError):
+                for process in made.worker_of(name).children(recursive=True):
+                    if "forkserver" in " ".join(process.cmdline()) and process.children():
+                        for supervisor in process.children():
+                            if supervisor.children():
+                                supervisor.send_signal(signal.SIGTERM)
+                                return
+        time.sleep(0.02)
+
+
+FAULTS: dict[str, Fault] = {
+    "kill -9 of a worker": kill_worker,
+    "kill -9 of a nanny": kill_nanny,
+    "kill -9 of the driver": kill_driver,
+    "Ctrl-C": interrupt_driver,
+    "SIGTERM to the driver": preempt_driver,
+    "kill -9 of the scheduler": kill_scheduler,
+    "SIGSTOP of a worker for 90 s": stop_worker,
+    "SIGSTOP of the driver for 90 s": stop_driver,
+    "SIGTERM to a run": kill_run,
+}
+
+
+def disturb(name: str, workers: int, scratch: Path, calm: Path, draw: random.Random) -> list[str]:
+    """One fault in the middle of a sweep, and the command again until it ends; what is wrong then."""
+    out = Path(tempfile.mkdtemp(dir=scratch, prefix="tree-")) / "out"
+    with cluster(scratch, workers) as made:
+        driver = sweep(made.address, out)
+        under_way(out, driver, draw.randint(0, 6))
+        if driver.poll() is not None:
+            return [f"it ended before the fault: {driver.communicate()[1][-400:]}"]
+        FAULTS[name](made, driver, draw)
+        said = driver.communicate(timeout=400)[1]
+        code, tries = driver.returncode, 1
+        while code != 0 and tries < TRIES:
+            tries += 1
+            driver = sweep(made.address, out)
+            said, code = driver.communicate(timeout=400)[1], driver.returncode
+        if code != 0:
+            return [f"exit code {code} after {tries} tries: {said[-500:]}"]
+        wrong = differences(calm, out)
+        wrong += ["Traceback: " + said[-300:]] * ("Traceback" in said)
+        busy = [p for name in made.processes if name != "scheduler" for p in _runs_of(made, name)]
+        wrong += [f"a run goes on: {busy}"] * bool(busy)
+    if left := processes_of(out):
+        wrong.append(f"processes live on: {left}")
+    shutil.rmtree(out.parent, ignore_errors=True)
+    return wrong
+
+
+def _runs_of(made: Cluster, name: str) -> list[int]:
+    """Supervised runs below a worker."""
+    with contextlib.suppress(psutil.Error):
+        servers = [p for p in psutil.Process(made.processes[name].pid).children(recursive=True)
+                   if "forkserver" in " ".join(p.cmdline())]  # fmt: skip
+        return [child.pid for server in servers for child in server.children(recursive=True) if child.children()]
+    return []
+
+
+def misfits(scratch: Path, calm: Path, counts: Counts) -> None:
+    """Workers that do not fit, beside one that does: each is refused in a sentence, and the others do the work."""
+    other = scratch / "other-version"
+    for package in ("benchmark", "datasets_registry", "methods"):
+        shutil.copytree(ROOT / package, other / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", other / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    with open(other / "benchmark" / "training" / "metrics.py", "a", encoding="utf-8") as file:
+        file.write("\nELSEWHERE = True\n")
+    cases: dict[str, tuple[dict[str, object], str]] = {
+        "a worker of another code version": ({"cwd": other}, "its program is another one"),
+        "a worker without the program": ({"cwd": scratch, "PYTHONPATH": "/"}, "cannot load this program"),
+        "a daemonic worker": ({"DASK_DISTRIBUTED__WORKER__DAEMON": "True"}, "daemonic"),
+        "a worker with a cache of its own and no data": ({"MPTBENCH_CACHE": str(scratch / "empty-cache")}, ""),
+    }
+    for what, (options, sentence) in cases.items():
+        out = scratch / re.sub(r"\W+", "-", what)
+        with cluster(scratch, 1) as made:
+            made.start_worker("misfit", **options)  # type: ignore[arg-type]
+            driver = sweep(made.address, out)
+            said = driver.communicate(timeout=400)[1]
+            wrong = (
+                differences(calm, out) if driver.returncode == 0 else [f"exit code {driver.returncode}: {said[-500:]}"]
+            )
+            wrong += [f"'{sentence}' was not said: {said[-300:]}"] * (sentence not in said)
+        counts.add(what, *wrong)
+
+
+def campaign(workers: int, rounds: int, seed: int, names: list[str], say: Callable[[str], None] = print) -> Counts:
+    draw = random.Random(seed)
+    counts = Counts(f"a cluster of {workers} workers")
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        calm = scratch / "calm"
+        assert mpt(*SWEEP, "--jobs", 2, "--out", calm).returncode == 0
+        for _ in range(rounds):
+            for name in names:
+                counts.add(name, *disturb(name, workers, scratch, calm, draw))
+                say(f"{name}: {counts.tried} tried, {counts.tried - counts.survived} lost")
+        misfits(scratch, calm, counts)
+    return counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="Faults whose name contains this.", default="")
+    given = parser.parse_args()
+    counts = campaign(
+        given.workers, given.rounds, given.seed, [name for name in FAULTS if given.only in name],
+        lambda text: print(text, flush=True),
+    )  # fmt: skip
+    print(counts)
+    return int(bool(counts.lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""A sweep on a cluster of this machine: the records of one machine, whatever dies. Short version of cluster.py."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from benchmark.cli import engines
+from benchmark.cli.options import Request
+from benchmark.core.errors import UsageError
+from benchmark.execution import worker
+from benchmark.execution.cluster import DaskEngine
+from benchmark.execution.job import OutputLost
+from benchmark.execution.worker import Facts, Parcel, Shipped, Wanted
+from benchmark.records.record import read_record, read_records, run_directory, write_record
+from tests.report import made
+from tests.sweep.trees import HERE, TINY, without_times
+
+SWEEP = (*TINY, "--method-file", HERE / "faulty.py", "--methods", "large,raises", "--arms", "joint,frozen")
+"""A method whose weights have 10 MB, and one that raises an error."""
+
+
+def kill_a_worker_once(out):
+    """As soon as there is a record; the killed process."""
+    while not any(out.glob("runs/*/*/*/*/record.json")):
+        time.sleep(0.01)
+    for child in psutil.Process().children():  # a nanny's worker has a server of its own, from which runs are forked
+        servers = [server for server in child.children() if "forkserver" in " ".join(server.cmdline())]
+        if servers and "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+            return
+
+
+def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_killed(mpt, tmp_path):
+    local, out = tmp_path / "local", tmp_path / "dask"
+    assert mpt("run", *SWEEP, "--jobs", 2, "--out", local).code == 1  # the one that raises
+    killer = threading.Thread(target=kill_a_worker_once, args=(out,), daemon=True)
+    killer.start()
+    result = mpt("run", *SWEEP, "--engine", "dask", "--workers", 2, "--jobs", 2, "--out", out)
+    killer.join(10)
+    assert result.code == 1 and "2 workers on 1 host, 2 runs at once" in result.text
+    assert "is gone; its runs are done elsewhere" in result.text
+    assert without_times(out) == without_times(local)
+    records, problems = read_records(out)
+    assert problems == [] and not list(out.glob("runs/**/lock.json")) and not list(out.glob("runs/**/.*"))
+    for record in records:
+        assert record.provenance.worker and record.provenance.host
+        here, there = (run_directory(tree, record.key) for tree in (out, local))
+        assert sorted(path.name for path in here.iterdir()) == sorted(path.name for path in there.iterdir())
+    raised = next(r for r in records if r.key.method == "raises" and r.key.arm == "joint")
+    assert raised.status == "failed" and "ValueError" in raised.reason and raised.provenance.attempts is None
+    again = mpt("run", *SWEEP, "--out", out)
+    assert f"({len(records)} were there already)" in again.text
+    assert not [c for c in psutil.Process().children(recursive=True) if "distributed" in " ".join(c.cmdline())]
+
+
+def test_the_same_parcel_twice_is_one_record(tmp_path):
+    record = made.record("shared_bottom", "joint", 0, {"income": 0.9})
+    there = run_directory(tmp_path / "worker", record.key)
+    write_record(there, record)
+    (there / "curve.csv").write_text("epoch\n")
+    (there / "progress.pt").write_text("a checkpoint is no result")
+    parcel = Parcel(record.run_id, "ok", worker._pack(there), "w0", "node1")
+    assert sorted(parcel.files) == ["curve.csv", "record.json"]
+    job = SimpleNamespace(directory=run_directory(tmp_path / "out", record.key))
+    engine = DaskEngine.__new__(DaskEngine)
+    engine._reset()
+    engine._starts[record.run_id] = 2
+    run = SimpleNamespace(id=record.run_id)
+    first = engine._deliver(run, job, parcel)
+    text = (job.directory / "record.json").read_bytes()
+    assert engine._deliver(run, job, parcel) == first
+    assert (job.directory / "record.json").read_bytes() == text
+    kept = read_record(job.directory / "record.json")
+    assert (kept.provenance.worker, kept.provenance.host, kept.provenance.attempts) == ("w0", "node1", 2)
+    assert kept.scores == record.scores and len(read_records(tmp_path / "out")[0]) == 1
+
+
+def test_a_parcel_of_another_run_or_with_a_path_in_a_name_writes_nothing_outside(tmp_path):
+    record = made.record("shared_bottom", "joint", 0, {"income": 0.9})
+    write_record(tmp_path / "w", record)
+    files = worker._pack(tmp_path / "w")
+    with pytest.raises(ValueError, match="holds the record of"):
+        worker.unpack(Parcel("0" * 16, "ok", files), tmp_path / "out")
+    worker.unpack(Parcel(record.run_id, "ok", files | {"../outside": b"x"}), tmp_path / "out")
+    assert not (tmp_path / "outside").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputLost):
+        worker.unpack(Parcel(record.run_id, "ok", {**files, "curve.csv": b"x"}), tmp_path / "file" / "run")
+
+
+def wanted(**changes):
+    numeric = worker.environment.versions(worker.environment.NUMERIC_PACKAGES)
+    return replace(Wanted(worker.program(), numeric, worker.variables(), {"tiny": "f"}, "cpu", 1), **changes)
+
+
+def test_a_worker_that_does_not_fit_is_refused_in_a_sentence(monkeypatch):
+    assert worker._refusal(wanted()) is None
+    assert "another one" in worker._refusal(wanted(program="0"))
+    assert "it has torch" in worker._refusal(wanted(packages={"torch": "0.1"}))
+    monkeypatch.setattr(worker.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in worker._refusal(wanted())
+
+
+def test_kinds_of_machines_are_told_and_refused_on_request():
+    said = []
+    engine = DaskEngine.__new__(DaskEngine)
+    engine._one_kind, engine._warn = False, said.append
+    engine._check_kinds({"a"})
+    assert said == []
+    engine._check_kinds({"a", "b"})
+    assert "2 kinds of machines (a; b)" in said[0]
+    engine._one_kind = True
+    with pytest.raises(UsageError, match="--one-kind"):
+        engine._check_kinds({"a", "b"})
+
+
+def test_a_late_worker_of_another_kind_or_without_data_is_told(monkeypatch):
+    said, admitted = [], []
+    engine = DaskEngine.__new__(DaskEngine)
+    engine._reset()
+    engine._one_kind, engine._warn, engine._address = True, said.append, "tcp://here"
+    engine._wanted, engine._none_since = wanted(), 0.0
+    engine._client = SimpleNamespace(run=None)
+    engine._pool = SimpleNamespace(submit=lambda function, *words, **options: admitted.append(options["workers"]))
+    engine._watcher = SimpleNamespace(cluster=lambda text: None)
+    engine._admit("first", engine._wanted, Facts("n1", "kind", 4, 1 << 30, ("cpu",)))
+    engine._admit("other", engine._wanted, Facts("n2", "another", 4, 1 << 30, ("cpu",)))
+    engine._admit("empty", engine._wanted, Facts("n3", "kind", 4, 1 << 30, ("cpu",), {"tiny": "it has no tiny"}))
+    assert admitted == [["first"]]
+    assert "--one-kind" in said[0] and "it has no tiny" in said[1]
+
+
+def test_a_users_file_is_used_where_it_is_or_copied(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPTBENCH_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\n")
+    shipped = Shipped.of(file)
+    assert shipped.here() == file
+    file.write_text("x = 2\n")  # on this machine it is another one
+    copy = shipped.here()
+    assert copy != file and copy.name == "mine.py" and copy.read_text() == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(workers=2), "add --engine dask"),
+        (Request(one_kind=True), "add --engine dask"),
+        (Request(engine="dask"), "needs --scheduler"),
+        (Request(engine="dask", scheduler="tcp://x:1", workers=2), "one of the two"),
+    ],
+)
+def test_options_that_contradict_each_other_are_said(request_, words):
+    with pytest.raises(UsageError, match=words):
+        engines.check(request_)
+
+
+def test_no_scheduler_at_an_address_is_said(monkeypatch):
+    monkeypatch.setattr("benchmark.execution.cluster.CONNECT_SECONDS", 0.5)
+    with pytest.raises(UsageError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9"):
+        DaskEngine("tcp://127.0.0.1:9")
+
+
+def test_a_record_says_nothing_of_workers_where_there_were_none(tmp_path):
+    record = made.record("shared_bottom", "joint", 0, {"income": 0.9})
+    content = json.loads(write_record(tmp_path, record).read_text())
+    assert not {"worker", "host"} & set(content["provenance"] or {})
