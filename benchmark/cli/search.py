@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from benchmark.cli import engines
 from benchmark.cli.listing import describe_search, describe_studies
 from benchmark.cli.main import INTERRUPTED
 from benchmark.cli.options import Request
@@ -40,10 +41,13 @@ def tune_suite(request: Request, trials: int, dry_run: bool) -> int:
         write_tuned(sweep.out, study)
 
     planned = sum(trials * len(study.default_runs) for study in found)
-    with ProgressDisplay(sweep.console, planned, sweep.jobs) as display:
+    with (
+        engines.opened(request, sweep.jobs) as engine,
+        ProgressDisplay(sweep.console, planned, sweep.jobs) as display,
+    ):
         complete = search(
             found,
-            sweep.execution(),
+            sweep.execution(engine=engine),
             display,
             warn=warn,
             stale=Freshness(request.data_dir).is_stale,

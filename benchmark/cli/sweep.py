@@ -99,6 +99,8 @@ class Sweep:
 
 def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug: bool) -> int:
     """Run a suite and write its tables; the exit code."""
+    if debug and request.engine != "local":
+        raise UsageError("--debug runs in this process; leave --engine out.")
     sweep = _with_config(Sweep.of(request), config_file)
     make_plan(sweep.suite)  # every name and value is checked before anything is fetched
     plan = make_plan(sweep.suite, sweep.prepare_data(), sweep.look)
