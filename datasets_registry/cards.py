@@ -80,6 +80,10 @@ def _source(dataset: Dataset) -> str:
         if all(raw.sha256 for raw in manifest.files.values())
         else "no published sha256 of all files"
     )
+    if any(mirror.get("unverified") for mirror in manifest.mirrors):
+        checked = "**not verified: nobody publishes a checksum of these files**"
+    elif any(mirror.get("file_sha256") for mirror in manifest.mirrors):
+        checked = "checked by the published sha256 of the compressed file"
     where = f"fetched from: {mirrors}" if mirrors else "by hand, login needed" if manifest.login else "by hand"
     return f"{names}; {where} ({checked})"
 

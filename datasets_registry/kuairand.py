@@ -74,10 +74,11 @@ class KuaiRand(Dataset):
         import pyarrow as pa
 
         from datasets_registry.encoding import delimited
+        from datasets_registry.encoding.side import SideTable
         from datasets_registry.encoding.vocabulary import to_arrow, to_numpy
 
-        users = _Side(files["users"], "user_id", user_layout(), USER_TEXT, USER_NUMBERS)
-        videos = _Side(files["videos"], "video_id", video_layout(), (*VIDEO_TEXT, "tag"), ())
+        users = SideTable.read(files["users"], "user_id", user_layout())
+        videos = SideTable.read(files["videos"], "video_id", video_layout())
         tags = [[] if tag is None else [int(t) for t in tag.split(",")] for tag in videos.column("tag").to_pylist()]
         video_tags = pa.array(tags, pa.list_(pa.int64()))
         standard = [(0, files[key]) for key in sorted(files) if key.startswith("log")]
@@ -137,44 +138,6 @@ def _either(folder: Path, pattern: str) -> list[Path]:
     plain = {path.name: path for path in folder.glob(pattern)}
     zipped = {path.name.removesuffix(".gz"): path for path in folder.glob(pattern + ".gz")}
     return [path for _, path in sorted((zipped | plain).items())]
-
-
-class _Side:
-    """A table with one row per key (users, videos), whole in memory."""
-
-    def __init__(self, path: Path, key: str, layout: Layout, text: Any, numbers: Any) -> None:
-        import numpy as np
-        import pyarrow as pa
-
-        from datasets_registry.encoding import delimited
-        from datasets_registry.encoding.vocabulary import to_numpy
-
-        table = pa.Table.from_batches(list(delimited.read(path, layout, 65_536))).unify_dictionaries().combine_chunks()
-        self._columns = {name: table[name].combine_chunks() for name in table.column_names}
-        ids = to_numpy(self._columns[key])
-        self._order = np.argsort(ids, kind="stable")
-        self._ids = ids[self._order]
-
-    def column(self, name: str) -> Any:
-        """One value per row of the table."""
-        return self._columns[name]
-
-    def rows(self, keys: Any) -> Any:
-        """Row of each key, null for a key that the table lacks (its features are then missing)."""
-        import numpy as np
-
-        from datasets_registry.encoding.vocabulary import to_arrow, to_numpy
-
-        wanted = to_numpy(keys)
-        place = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
-        found = to_arrow(self._order[place])
-        absent = self._ids[place] != wanted
-        if not absent.any():
-            return found
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        return pc.if_else(pa.array(absent.tolist()), pa.scalar(None, found.type), found)
 
 
 def _labels(batch: Any) -> dict[str, Any]:

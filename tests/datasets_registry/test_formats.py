@@ -214,7 +214,7 @@ def test_hostile_movielens_file(tmp_path, name, change, says):
             "aliexpress_nl",
             "AliExpress_NL/train.csv",
             "7" + ",0" * 78 + ",inf,0,0",
-            "line 2, column numerical_62: 'inf'",
+            "line 2, column numerical_63: 'inf'",
         ),
         (
             "kuairand_pure",

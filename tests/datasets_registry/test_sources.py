@@ -353,7 +353,9 @@ def test_manifest_says_where_from_and_under_which_terms(path):
     for mirror in found.mirrors:
         assert mirror["title"] and set(mirror.get("members", mirror.get("urls"))) == set(found.files)
         sums = set(mirror.get("sha256", {})) | {key for key, raw in found.files.items() if raw.sha256}
-        assert re.fullmatch("[0-9a-f]{32}", mirror.get("md5", "")) or sums == set(found.files), "unverifiable mirror"
+        sums |= set(mirror.get("file_sha256", {}))
+        checked = re.fullmatch("[0-9a-f]{32}", mirror.get("md5", "")) or sums == set(found.files)
+        assert bool(checked) != mirror.get("unverified", False), "say so where nothing can be verified"
         for url in (mirror["url"],) if "url" in mirror else mirror.get("urls", {}).values():
             assert url.startswith("https://")
 

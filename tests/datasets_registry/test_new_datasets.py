@@ -1,0 +1,228 @@
+"""Datasets whose official files are described but were not at hand: files written here in the published layout, served
+by a web server on this machine where they are fetched without a login."""
+
+import dataclasses
+import gzip
+import http.server
+import threading
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from benchmark.core.errors import DataError, DataUnavailable
+from datasets_registry import find, prepare, validate
+from datasets_registry.raw import download as downloads
+from datasets_registry.raw.manifest import MANIFESTS
+from datasets_registry.vk_lsvd import CONTEXT, LABELS
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """Serves a directory and remembers what was asked for."""
+
+    asked: ClassVar[list] = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """(directory, function that gives a dataset whose manifest points to that directory on this machine)."""
+    monkeypatch.setattr(Files, "asked", [])
+    monkeypatch.setattr(downloads, "_dead", {})
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    directory = tmp_path / "served"
+    directory.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(directory)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def pointing(name, official):
+        text = (MANIFESTS / f"{find(name).manifest}.toml").read_text()
+        assert official in text
+        manifest = tmp_path / f"{name}.toml"
+        manifest.write_text(text.replace(official, f"http://127.0.0.1:{server.server_port}"))
+        return dataclasses.replace(find(name), manifest=str(manifest))
+
+    yield directory, pointing
+    server.shutdown()
+    server.server_close()
+
+
+def vk_lsvd(root, rows=120, sub="ur0.01_ir0.01"):
+    """27 weeks of rows, users and items as published; returns all rows as columns."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for week in range(27):
+        n = rows if week < 25 else 10 * rows
+        columns = {
+            "user_id": rng.integers(0, 40, n).astype(np.uint32),
+            "item_id": rng.integers(5, 90, n).astype(np.uint32),
+        }
+        columns |= {name: rng.integers(0, 5, n).astype(np.uint8) for name in (*CONTEXT, "timespent")}
+        columns |= {name: rng.random(n) < 0.2 for name in LABELS}
+        folder = root / "subsamples" / sub / ("train" if week < 25 else "validation" if week == 25 else "test")
+        folder.mkdir(parents=True, exist_ok=True)
+        pa.parquet.write_table(pa.table(columns), folder / f"week_{week:02}.parquet")
+        parts.append(columns)
+    (root / "metadata").mkdir(exist_ok=True)
+    users = {"user_id": np.arange(39, -1, -1, np.int64), "age": np.arange(40) % 50, "gender": np.arange(40) % 2}
+    users |= {"geo": np.arange(40) % 7, "train_interactions_rank": np.arange(40)}
+    items = {"item_id": np.arange(80), "author_id": np.arange(80) // 3, "duration": np.arange(80) % 9}
+    for name, table in (("users", users), ("items", items)):
+        pa.parquet.write_table(pa.table(table), root / "metadata" / f"{name}_metadata.parquet")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+OFFICIAL = "https://huggingface.co/datasets/deepvk/VK-LSVD/resolve/main"
+
+
+def test_vk_lsvd_is_fetched_week_by_week_and_goes_on_where_it_was(served, tmp_path, monkeypatch):
+    directory, pointing = served
+    rows = vk_lsvd(directory)
+    dataset = pointing("vk_lsvd", OFFICIAL)
+    missing = directory / "subsamples/ur0.01_ir0.01/train/week_07.parquet"
+    missing.rename(tmp_path / "later")
+    with pytest.raises(DataUnavailable, match="404"):
+        prepare(dataset)
+    (tmp_path / "later").rename(missing)
+    Files.asked.clear()
+    data = prepare(dataset)
+    assert len(Files.asked) == 29 - 7 and not any("week_06" in path for path in Files.asked)
+    assert data.meta["rows"] == {"train": 25 * 120, "valid": 1200, "test": 1200}
+    for task in LABELS:
+        assert np.array_equal(data.labels("test", task), rows[task][-1200:])
+    schema = data.schema(())
+    codes = data.split("test", schema).categorical() - np.array(schema.offsets)
+    names = [feature.name for feature in schema.categorical]
+    assert "timespent" not in names
+
+    def values(name):
+        known = [None, None, *data.vocabularies[name]]
+        return [known[code] for code in codes[:, names.index(name)]]
+
+    items = rows["item_id"][-1200:]
+    assert values("author_id") == [item // 3 if item < 80 else None for item in items.tolist()]
+    assert values("age") == [(39 - user) % 50 for user in rows["user_id"][-1200:].tolist()]
+    assert validate(dataset) == []
+
+
+def test_vk_lsvd_subsamples_are_variants(tmp_path):
+    vk_lsvd(tmp_path, sub="up0.001_ip0.001")
+    with pytest.raises(DataUnavailable):
+        prepare("vk_lsvd", data_dir=tmp_path, fetch=False)
+    data = prepare("vk_lsvd@up0.001_ip0.001", data_dir=tmp_path, fetch=False)
+    assert data.rows("train") == 3000
+
+
+def test_vk_lsvd_hostile(tmp_path):
+    vk_lsvd(tmp_path)
+    path = tmp_path / "subsamples/ur0.01_ir0.01/train/week_03.parquet"
+    table = pa.parquet.read_table(path)
+    bad = table.set_column(table.schema.get_field_index("like"), "like", pa.array(np.full(len(table), 2, np.uint8)))
+    pa.parquet.write_table(bad, path)
+    with pytest.raises(DataError, match="week_03.parquet, column like: 2 is neither 0 nor 1"):
+        prepare("vk_lsvd", data_dir=tmp_path)
+    assert any("week_03.parquet, line 1, column like" in problem for problem in validate("vk_lsvd", data_dir=tmp_path))
+    pa.parquet.write_table(table.drop_columns(["share"]), path)
+    with pytest.raises(DataError, match="week_03.parquet: missing columns: share"):
+        prepare("vk_lsvd", data_dir=tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="week_03.parquet: no readable Parquet"):
+        prepare("vk_lsvd", data_dir=tmp_path)
+
+
+def write_csv(path, head, rows, sign=","):
+    path.write_text("\n".join([sign.join(head), *(sign.join(map(str, row)) for row in rows)]) + "\n")
+
+
+def test_kuaisar(served, tmp_path):
+    import zipfile
+
+    directory, pointing = served
+    rng = np.random.default_rng(0)
+    head = (
+        "user_id item_id playing_time duration_ms time timestamp click forward like follow search search_item_related"
+    )
+    rows = []
+    for i in range(600):
+        search = int(rng.random() < 0.3)
+        length = 0.0 if i % 10 == 0 else 50.0
+        feedback = [int(rng.random() < 0.3) for _ in range(4)]
+        watched = [i % 20, i % 33, float(rng.integers(100)), length, "2023-05-22 15:53:20", 1.684742e12 + i]
+        rows.append([*watched, *feedback, search, int(search and i % 2)])
+    write_csv(tmp_path / "rec_inter.csv", head.split(), rows)
+    users = "user_id,search_active_level,rec_active_level,onehot_feat1,onehot_feat2"
+    write_csv(tmp_path / "user_features.csv", users.split(","), [(user, 1, user % 3, 0, 2) for user in range(20)])
+    levels = [f"{level}_level_category_id" for level in ("first", "second", "third", "fourth")]
+    item_head = ["item_id", "caption", "author_id", "item_type", "upload_time", "upload_type", *levels]
+    items = [(item, '"[1, 213]"', item // 2, "NORMAL", "2023-04-22", "LongImport", 9, 1, 0, 0) for item in range(30)]
+    write_csv(tmp_path / "item_features.csv", item_head, items)
+    with zipfile.ZipFile(directory / "KuaiSAR.zip", "w") as archive:
+        for name in ("rec_inter.csv", "user_features.csv", "item_features.csv"):
+            archive.write(tmp_path / name, f"KuaiSAR_final/{name}")
+    dataset = pointing("kuaisar_small", "https://zenodo.org/records/8181109/files")
+    data = prepare(dataset)
+    assert data.meta["rows"] == {"train": 480, "valid": 60, "test": 60} and validate(dataset) == []
+    tail = rows[-60:]
+    complete = [np.nan if row[3] == 0 else float(row[2] >= row[3]) for row in tail]
+    assert np.array_equal(data.labels("test", "complete"), complete, equal_nan=True)
+    related = [float(row[11]) if row[10] else np.nan for row in tail]
+    assert np.array_equal(data.labels("test", "search_item_related"), related, equal_nan=True)
+    assert data.vocabularies["author_id"] == sorted({str(item // 2) for item in range(30)})
+    inputs = {feature.name for feature in data.schema(()).categorical} | set(data.schema(()).numeric)
+    assert not inputs & {"playing_time", "time", "timestamp", "search", "caption"}
+
+
+def test_criteo_attribution(served):
+    directory, pointing = served
+    head = "timestamp uid campaign conversion conversion_timestamp conversion_id attribution click click_pos click_nb"
+    head = [*head.split(), "cost", "cpo", "time_since_last_click", *(f"cat{i}" for i in range(1, 10))]
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(500):
+        seen = [i, rng.integers(90), rng.integers(4), int(i % 3 == 0), -1, -1, int(i % 6 == 0), i % 2]
+        rows.append([*seen, -1, -1, 1e-5, 0.2, rng.integers(-1, 50), *rng.integers(-5, 5, 9)])
+    write_csv(directory / "plain.tsv", head, rows, "\t")
+    name = "criteo_attribution_dataset.tsv.gz"
+    (directory / name).write_bytes(gzip.compress((directory / "plain.tsv").read_bytes()))
+    official = "https://huggingface.co/datasets/criteo/criteo-attribution-dataset/resolve/"
+    official += "904188a63cbad78bee43cd26ff5ee4ac77903986"
+    dataset = pointing("criteo_attribution", official)
+    with pytest.raises(DataUnavailable, match="sha256 of .* is not 94ac7a46.*this mirror lies"):
+        prepare(dataset)
+    import hashlib
+
+    manifest = Path(dataset.manifest)
+    sums = ("94ac7a465564349bc7ba008602211d5990a3c53cc133abc0aadef61ea2391a98", (directory / name).read_bytes())
+    manifest.write_text(manifest.read_text().replace(sums[0], hashlib.sha256(sums[1]).hexdigest()))
+    data = prepare(dataset)
+    assert data.meta["rows"] == {"train": 400, "valid": 50, "test": 50} and validate(dataset) == []
+    assert data.labels("test", "conversion").tolist() == [float(i % 3 == 0) for i in range(450, 500)]
+    inputs = {feature.name for feature in data.schema(()).categorical} | set(data.schema(()).numeric)
+    assert inputs == {"campaign", *(f"cat{i}" for i in range(1, 10)), "time_since_last_click"}
+
+
+def test_qk_article(tmp_path):
+    head = "user_id,item_id,click,gender,age,exposure_count,click_count,like_count,comment_count,read_percentage"
+    head += (
+        ",item_score1,item_score2,category_second,category_first,item_score3,read,read_time,share,like,follow,favorite"
+    )
+    rows = []
+    for i in range(320):
+        before = [i % 8, i, i % 2, 1, i % 5, 9, 9, 9, 9, 50, 0.5, i / 7, 101, 1, "\\N" if i % 3 else 2]
+        rows.append([*before, int(i % 4 == 0), 9, int(i % 5 == 0), int(i % 6 == 0), 0, 0])
+    write_csv(tmp_path / "QK-article.csv", head.split(","), rows)
+    data = prepare("tenrec_qk_article@user_order", data_dir=tmp_path)
+    assert data.rows("test") == data.rows("valid") == 8 and validate("tenrec_qk_article", data_dir=tmp_path) == []
+    assert data.labels("test", "read").tolist() == [float(i % 4 == 0) for i in range(312, 320)]
+    inputs = {feature.name for feature in data.schema(()).categorical} | set(data.schema(()).numeric)
+    assert not inputs & {"exposure_count", "click_count", "like_count", "comment_count", "read_percentage", "read_time"}
