@@ -58,7 +58,7 @@ def _building_on(needed: str) -> str:
     """The harness's arms that a method can be run with if it supports ``needed``."""
     from benchmark.spec.arms import ARMS
 
-    return ", ".join(name for name, arm in ARMS.items() if arm.needs == needed)
+    return ", ".join(name for name, arm in ARMS.items() if arm.needs[:1] == (needed,))
 
 
 @click.command()

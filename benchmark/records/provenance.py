@@ -48,7 +48,8 @@ CORE = tuple(
 """Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
 
 ADAPTATION = tuple(sorted((ROOT / "benchmark/training/peft").glob("*.py")))
-CONTINUAL, BALANCING = (ROOT / f"benchmark/training/{name}.py" for name in ("forgetting", "balancing"))
+BALANCING = tuple(sorted((ROOT / "benchmark/training/balancing").glob("*.py")))
+CONTINUAL = ROOT / "benchmark/training/forgetting.py"
 """Code that only some runs' numbers depend on."""
 
 ENCODER = tuple(ROOT / "datasets_registry" / f"{name}.py" for name in ENCODING_MODULES)
@@ -83,7 +84,7 @@ def code_fingerprint(method_file: str | Path, key: Key) -> str:
     if arm is not None:  # a record may come from a program that has more arms
         files += list(ADAPTATION) * bool(arm.adaptation) + [CONTINUAL] * bool(arm.continual)
     if "balancing" in key.config:  # options stand in a key where they differ from their defaults
-        files.append(BALANCING)
+        files += BALANCING
         packages.append("torchjd")
     digest = hashlib.blake2b(digest_size=8)
     for path in files:
@@ -95,7 +96,7 @@ def code_fingerprint(method_file: str | Path, key: Key) -> str:
 
 def remember_code(method_files: Iterable[str | Path]) -> None:
     """Hash now what `code_fingerprint` may ask for later, so that it speaks of the code that has been loaded."""
-    for path in (*CORE, *ADAPTATION, CONTINUAL, BALANCING, *map(Path, method_files)):
+    for path in (*CORE, *ADAPTATION, CONTINUAL, *BALANCING, *map(Path, method_files)):
         _program_hash(path)
         for helper in _imported_helpers(path):
             _program_hash(helper)

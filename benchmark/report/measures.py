@@ -29,6 +29,7 @@ ARM_TITLES = {
     "soft_prompt": "soft prompt",
     "table_delta": "low-rank tables",
     "side": "side network",
+    "lp_ft": "LP-FT",
     "ewc": "EWC",
     "lwf": "LwF",
 }

@@ -28,9 +28,10 @@ class Arm:
     ``trains`` is "old", "all", "new" or "one" (a single-task model of one task). ``frozen`` keeps everything but
     what is added for the new task. ``adaptation`` names what the harness adds to a frozen backbone, ``continual`` what
     it adds to the loss of fine-tuning; ``options`` are their defaults. ``own_head`` tells that the adaptation brings
-    all that predicts the new task, so the method's ``add_task`` is not asked. ``needs`` is the arm that a method has to
-    support for this one to work with it (itself, if empty), ``like`` an arm that asks the same of a method: who cannot
-    be run with that one cannot be run with this one either.
+    all that predicts the new task, so the method's ``add_task`` is not asked; ``probes`` that training begins with the
+    added part alone, for the option ``share`` of the epochs. ``needs`` are the arms that a method has to support for
+    this one to work with it (itself, if empty), ``like`` an arm that asks the same of a method: who cannot be run with
+    that one cannot be run with this one either.
     """
 
     name: str
@@ -39,10 +40,11 @@ class Arm:
     trains: str
     from_stage0: bool = False
     frozen: bool = False
-    needs: str = ""
+    needs: tuple[str, ...] = ()
     like: str = ""
     adaptation: str = ""
     own_head: bool = False
+    probes: bool = False
     continual: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
     paper: str = ""
@@ -53,7 +55,7 @@ class Arm:
 
     def supported_by(self, arms: Collection[str], without: Collection[str] = ()) -> bool:
         """Whether a method that declares ``arms`` and ``without`` can be run this way."""
-        return (self.needs or self.name) in arms and not {self.name, self.like} & set(without)
+        return set(self.needs or [self.name]) <= set(arms) and not {self.name, self.like} & set(without)
 
     def resolve(self, changes: Mapping[str, Any]) -> dict[str, float]:
         """The options with ``changes`` applied. Raises UsageError for a wrong name or a value that is no number of
@@ -99,7 +101,7 @@ def _adapted(name: str, title: str, paper: str, *, like: str = "", own_head: boo
         trains="new",
         from_stage0=True,
         frozen=True,
-        needs="frozen",
+        needs=("frozen",),
         like=like,
         adaptation=name,
         own_head=own_head,
@@ -109,7 +111,7 @@ def _adapted(name: str, title: str, paper: str, *, like: str = "", own_head: boo
 
 
 def _continual(name: str, title: str, paper: str, **options: float) -> Arm:
-    return Arm(name, title, 1, "new", True, needs="finetune", continual=name, options=options, paper=paper)
+    return Arm(name, title, 1, "new", True, needs=("finetune",), continual=name, options=options, paper=paper)
 
 
 ARMS = {
@@ -119,6 +121,17 @@ ARMS = {
         Arm(JOINT, "joint retraining", stage=1, trains="all"),
         Arm("frozen", "frozen backbone", stage=1, trains="new", from_stage0=True, frozen=True),
         Arm("finetune", "fine-tuning", stage=1, trains="new", from_stage0=True),
+        Arm(
+            "lp_ft",
+            "probing, then fine-tuning",
+            stage=1,
+            trains="new",
+            from_stage0=True,
+            needs=("finetune", "frozen"),
+            probes=True,
+            options={"share": 0.3},
+            paper="Kumar et al., ICLR 2022",
+        ),
         Arm(SCRATCH, "single task from scratch", stage=1, trains="one"),
         _adapted("linear_probe", "linear probe", "Alain and Bengio, ICLR 2017 workshop", own_head=True),
         _adapted(

@@ -17,6 +17,9 @@ BALANCERS = (
     "uncertainty",
     "imtl_l",
     "random",
+    "dwa",
+    "stch",
+    "famo",
     "gradnorm",
     "pcgrad",
     "mgda",
@@ -25,7 +28,13 @@ BALANCERS = (
     "imtl_g",
     "aligned_mtl",
     "graddrop",
+    "gradvac",
+    "fairgrad",
+    "upgrad",
+    "sdmgrad",
+    "excess_mtl",
 )
+"""How losses or gradients of several tasks may be combined (`benchmark.training.balancing`)."""
 
 
 @dataclass(frozen=True)

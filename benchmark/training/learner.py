@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.core.seeding import stream_seed, torch_stream
 from benchmark.training.balancing import Balancer
-from benchmark.training.rows import DataRows, FrozenRows, RowSource, cache_features, shuffled
+from benchmark.training.rows import DataRows, FrozenBatch, FrozenRows, RowSource, cache_features, shuffled
 from methods.base import MultiTaskModel
 from methods.batch import Batch, Progress
 
@@ -58,7 +58,8 @@ class Learner:
     ``rows`` carry the labels that are trained on. ``trained`` are the parameters that move; with ``frozen`` all others
     stay in evaluation mode and without gradient. ``loss`` turns outputs into named terms (None: the model's own) and
     ``balance`` these into gradients (None: of their sum). ``cached`` are the outputs of the frozen part for all
-    ``rows``, if they are kept (see `cache`).
+    ``rows``, if they are kept (see `cache`). In the first ``probing`` epochs only ``head`` moves, and all else is as
+    frozen as with ``frozen``.
     """
 
     model: MultiTaskModel
@@ -70,15 +71,35 @@ class Learner:
     loss: Loss | None = None
     balance: Balancer | None = None
     cached: FrozenRows | None = field(default=None, repr=False)
+    head: Sequence[nn.Parameter] = ()
+    probing: int = 0
 
     def __post_init__(self) -> None:
-        moving = {id(parameter) for parameter in self.trained}
-        # The modules that hold a trained parameter and nothing frozen.
-        self._modules = [
+        self._modules = self._holding(self.trained)
+
+    def _holding(self, parameters: Sequence[nn.Parameter]) -> list[nn.Module]:
+        """The modules that hold one of the parameters and no other."""
+        moving = {id(parameter) for parameter in parameters}
+        return [
             module
             for module in self.model.modules()
             if (own := list(module.parameters())) and all(id(parameter) in moving for parameter in own)
         ]
+
+    def begin_epoch(self, number: int) -> None:
+        """Called before the steps of an epoch, counted from 1: what moves in it, and the modules' modes."""
+        if self.probing:
+            probes = number <= self.probing
+            moving = self.head if probes else self.trained
+            identities = {id(parameter) for parameter in moving}
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(id(parameter) in identities)
+            self.frozen, self._modules = probes, self._holding(moving)
+            if not probes:
+                self.cached = None
+            elif self.cached is None:
+                self.cache()
+        self.training_mode()
 
     def cache(self) -> None:
         """Compute the frozen part's outputs once, where the model separates them and they fit."""
@@ -88,7 +109,7 @@ class Learner:
 
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
         """Outputs of the whole model, or of the new task's head on cached features."""
-        return self.model(batch) if self.cached is None else self.model.forward_new(batch.features)  # type: ignore[attr-defined]
+        return self.model.forward_new(batch.features) if isinstance(batch, FrozenBatch) else self.model(batch)
 
     def terms(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> Mapping[str, Tensor]:
         """Named scalar terms of the loss."""
@@ -110,13 +131,26 @@ class Learner:
         if self.model.training_step is not None:
             return self.model.training_step(batch, progress, optimizer)
         optimizer.zero_grad(set_to_none=True)
-        terms = self.terms(batch, self.forward(batch), progress)
         if self.balance is None:
+            terms = self.terms(batch, self.forward(batch), progress)
             total(terms).backward()
-        else:
-            self.balance.backward(terms)
+            optimizer.step()
+            return terms
+
+        def losses(rows: Batch) -> Mapping[str, Tensor]:
+            return self.terms(rows, self.forward(rows), progress)
+
+        terms = self.balance.step(batch, losses)
         optimizer.step()
+        self.balance.after_step(batch, losses)
         return terms
+
+    def end_epoch(self, number: int) -> None:
+        """Called after the steps of an epoch; leaves the model in evaluation mode."""
+        self.model.eval()
+        if self.balance is not None:
+            self.balance.end_epoch()
+        self.model.end_epoch(number, self.rows)
 
     def optimizer(self, learning_rate: float) -> torch.optim.Adam:
         """Of everything that is trained, the balancer's own weights among it."""

@@ -163,6 +163,12 @@ def _set_up(learner: Learner, valid: ValidationRows, key: Key, data: EncodedData
         learner.cache()
         if learner.cached is not None:
             valid.cache(learner.model)
+    if arm.probes:
+        roles = learner.model.parameter_roles()
+        learner.head = [parameter for name in key.tasks for parameter in roles.get(f"task:{name}", [])]
+        epochs = Budget.of(key.budget, new_task_alone=True).epochs
+        # at least one epoch of each, where there are two
+        learner.probing = min(max(1, round(arm.resolve(key.arm_config)["share"] * epochs)), epochs - 1)
 
 
 def _setting(learner: Learner, key: Key, data: EncodedDataset, schema: Schema) -> Setting:

@@ -73,7 +73,7 @@ def train(
     ``validate`` scores the model as it is, once per epoch. Raises TrainingDiverged.
     """
     optimizer = learner.optimizer(budget.learning_rate)
-    best = _Best(learner.model, budget.patience)
+    best = _Best(learner, budget.patience)
     curve: list[Epoch] = []
     if (state := checkpoint.resume) is not None:
         curve = [Epoch.model_validate(epoch) for epoch in state["curve"]]
@@ -112,14 +112,13 @@ def train(
 def _epoch(learner: Learner, number: int, budget: Budget, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One epoch of steps; returns the mean of each loss term. The model is left in evaluation mode."""
     steps = math.ceil(len(learner.rows) / budget.batch_size)
-    learner.training_mode()
+    learner.begin_epoch(number)
     torch.manual_seed(learner.streams.noise(number))
     losses = _LossWatch(number)
     for position, batch in enumerate(learner.epoch(number, budget.batch_size)):
         losses.add(learner.step(batch, Progress(number, position, budget.epochs, steps), optimizer))
     means = losses.finish()
-    learner.model.eval()
-    learner.model.end_epoch(number, learner.rows)
+    learner.end_epoch(number)
     return means
 
 
@@ -133,9 +132,12 @@ def selection_score(validation: Validation) -> float | None:
 class _Best:
     """Keeps the weights of the best epoch (strictly better wins, so ties go to the earlier one)."""
 
-    def __init__(self, model: nn.Module, patience: int) -> None:
-        self._model = model
+    def __init__(self, learner: Learner, patience: int) -> None:
+        moving = {id(parameter) for parameter in learner.trained}
+        self._model = learner.model
+        self._names = [name for name, parameter in learner.model.named_parameters() if id(parameter) in moving]
         self._patience = patience
+        self._since = learner.probing
         self.epoch = 0
         self.score: float | None = None
         self.weights: dict[str, Tensor] = {}
@@ -144,13 +146,14 @@ class _Best:
         """Without any score the latest epoch is kept; the record's selection says so."""
         if self.score is None or (score is not None and score > self.score):
             self.epoch, self.score = epoch, score
-            self.weights = {
-                name: tensor.detach().clone() for name, tensor in self._model.named_parameters() if tensor.requires_grad
-            } | {name: tensor.clone() for name, tensor in self._model.named_buffers()}
+            parameters = dict(self._model.named_parameters())
+            self.weights = {name: parameters[name].detach().clone() for name in self._names} | {
+                name: tensor.clone() for name, tensor in self._model.named_buffers()
+            }
 
     def exhausted(self, epoch: int) -> bool:
-        """Whether ``patience`` epochs have passed without a better one."""
-        return self.score is not None and epoch - self.epoch >= self._patience
+        """Whether ``patience`` epochs have passed without a better one, epochs of probing aside."""
+        return self.score is not None and epoch - max(self.epoch, self._since) >= self._patience
 
     def load_into(self, model: nn.Module) -> None:
         if self.weights:

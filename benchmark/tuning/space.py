@@ -52,6 +52,7 @@ ARM_OPTIONS: Mapping[str, Mapping[str, Search]] = {
     "prefix": {"length": Among((2, 4, 8, 16, 32))},
     "table_delta": {"rank": Among((1, 2, 3))},
     "side": {"width": Among((8, 16, 32, 64, 128))},
+    "lp_ft": {"share": Among((0.1, 0.2, 0.3, 0.5))},
     "ewc": {"strength": Between(1.0, 1e4, log=True)},
     "lwf": {"strength": Between(0.1, 10.0, log=True)},
     "replay": {"share": Among((0.01, 0.02, 0.05, 0.1)), "strength": Between(0.1, 10.0, log=True)},
