@@ -132,6 +132,21 @@ class Flops(_Part):
     training_step_new: float | None = None
 
 
+class Serving(_Part):
+    """What it takes to predict ``tasks`` tasks with a trained model.
+
+    ``weights``: numbers that have to be stored, parameters and saved buffers, without reserved embedding rows;
+    ``flops``: operations per row for all tasks, as in `Flops`. The ``_added`` pair is what one new task adds to that of
+    the model before it came, so n of them take n times as much (null where no task was taken in).
+    """
+
+    tasks: int
+    weights: int
+    flops: float
+    weights_added: float | None = None
+    flops_added: float | None = None
+
+
 class Seconds(_Part):
     """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch."""
 
@@ -183,11 +198,14 @@ class Provenance(_Part):
 class Measured(_Part):
     """All that a run measured. Null or empty when it did not end well."""
 
+    later = frozenset({"serving"})
+
     scores: dict[str, TaskScores] = Field(default_factory=dict)
     curve: list[Epoch] = Field(default_factory=list)
     selection: Selection | None = None
     params: Parameters | None = None
     flops: Flops | None = None
+    serving: Serving | None = None
     seconds: Seconds | None = None
     rows_per_second: float | None = None
     train_rows: int | None = None

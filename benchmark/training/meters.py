@@ -1,22 +1,20 @@
-"""Instruments: parameter counts, floating-point operations, memory. An instrument may fail; the run may not."""
+"""Instruments: parameter counts, memory, time. (Operations are counted in `benchmark.training.operations`.)"""
 
 from __future__ import annotations
 
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmark.records.record import Flops, Key, Parameters, Seconds
+from benchmark.records.record import Key, Parameters, Seconds
 from benchmark.spec.arms import Arm
-from benchmark.training.learner import Learner, total
 from methods.base import MultiTaskModel
-from methods.batch import Batch, Progress
 
 
 def count_parameters(
@@ -52,22 +50,6 @@ def _own_size(parameter: nn.Parameter, model: MultiTaskModel) -> int:
     return parameter.numel() - (len(schema.reserved_rows) * parameter.shape[1] if is_table else 0)
 
 
-def flops_per_row(compute: Callable[[], object], rows: int) -> float | None:
-    """Floating-point operations of the matrix products in ``compute``, per row (2 per multiply-accumulate).
-
-    Element-wise work and look-ups are not counted. None if the counter cannot follow the model.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    try:
-        counter = FlopCounterMode(display=False)
-        with counter:
-            compute()
-        return counter.get_total_flops() / rows
-    except Exception:  # a counter that stumbles over an exotic operator must not cost the run
-        return None
-
-
 def peak_memory_bytes() -> int:
     """Largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -90,9 +72,6 @@ def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-FLOP_ROWS = 64
-
-
 def paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn.Parameter]) -> int | None:
     """Trained parameters for the new task as the MPT-Rec paper counted them (see MethodInfo.paper_counts)."""
     if arm.name != "frozen":
@@ -101,58 +80,6 @@ def paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn.
         roles = model.parameter_roles()
         return sum(parameter.numel() for name in key.old_tasks for parameter in roles.get(f"task:{name}", []))
     return count_parameters(model, trained).trainable
-
-
-def flops(learner: Learner) -> Flops | None:
-    """Operations per row of a forward pass and of a training step, with and without the frozen part."""
-    model, cached = learner.model, learner.cached
-    count = min(FLOP_ROWS, len(learner.rows))
-    batch = learner.rows.gather(slice(0, count))
-    served = Batch(batch.categorical, batch.numeric, {}, batch.index)  # without labels every task is asked for
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    progress = Progress(1, 0, 1, 1)
-
-    def step(outputs: Mapping[str, Tensor], of: Batch) -> None:
-        total(learner.terms(of, outputs, progress)).backward()
-        model.zero_grad(set_to_none=True)
-
-    def whole_step() -> None:
-        if model.training_step is None:
-            step(model(batch), batch)
-        else:
-            model.training_step(batch, progress, _NoOptimizer(model))
-
-    def forward_only() -> None:
-        with torch.no_grad():
-            model(served)
-
-    forward = flops_per_row(forward_only, count)
-    model.train(not learner.frozen)
-    training = flops_per_row(whole_step, count)
-    forward_new = training_new = None
-    if cached is not None:
-        part = cached.gather(slice(0, count))
-        forward_new = flops_per_row(lambda: model.forward_new(part.features), count)
-        training_new = flops_per_row(lambda: step(model.forward_new(part.features), part), count)
-    model.eval()
-    for buffer, kept in buffers:  # a pass in training mode moves running statistics
-        buffer.copy_(kept)
-    if forward is None or training is None:
-        return None
-    return Flops(forward=forward, training_step=training, forward_new=forward_new, training_step_new=training_new)
-
-
-class _NoOptimizer:
-    """Stands in for an optimizer where a training step is to be counted and must change nothing."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self._model.zero_grad(set_to_none=True)
-
-    def step(self) -> None:
-        self.zero_grad()
 
 
 class Clock:

@@ -26,11 +26,16 @@ def build_model(
     method: str, config: Mapping[str, Any], schema: Schema, tasks: Sequence[Task], words: tuple[str | int, ...]
 ) -> tuple[MultiTaskModel, list[str]]:
     """A fresh model with weights drawn from the streams that ``words`` (dataset, method, seed) name, and warnings."""
-    model_class = METHODS.get(method)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed("init", *words))
-        model = model_class(schema, list(tasks), model_class.Config(**config))
+        model = make_model(method, config, schema, tasks)
     return model, initialise(model, words)
+
+
+def make_model(method: str, config: Mapping[str, Any], schema: Schema, tasks: Sequence[Task]) -> MultiTaskModel:
+    """A method's model as its constructor leaves it."""
+    model_class = METHODS.get(method)
+    return model_class(schema, list(tasks), model_class.Config(**config))
 
 
 def take_in(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ from benchmark.spec.arms import ARMS, Arm
 from benchmark.spec.budget import Budget
 from benchmark.spec.labels import without_share
 from benchmark.spec.options import TrainingOptions, split_config
-from benchmark.training import meters
+from benchmark.training import meters, operations
 from benchmark.training.balancing import balancer
 from benchmark.training.diagnostics import diagnose
 from benchmark.training.forgetting import Setting, continual
 from benchmark.training.learner import Learner, Streams
-from benchmark.training.models import build_or_continue, check_outputs
+from benchmark.training.models import build_or_continue, check_outputs, make_model
 from benchmark.training.preparation import prepare
 from benchmark.training.rows import ChosenRows, DataRows, labelled_rows
 from benchmark.training.scoring import HeldOutRows, ValidationRows, Vault
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from datasets_registry.encoding.store import EncodedDataset
 
 Predictions = dict[str, NDArray[np.float32]]
+
+
+Counted = TypeVar("Counted")
 
 
 class InvariantBroken(Exception):
@@ -114,7 +117,8 @@ def execute(
         curve=result.curve,
         selection=result.selection,
         params=meters.count_parameters(model, trained, meters.paper_count(model, arm, key, trained)),
-        flops=meters.flops(learner),
+        flops=_counted(lambda: operations.flops(learner), warnings),
+        serving=_counted(lambda: operations.serving(learner, _before(key, config, arm, data, schema)), warnings),
         seconds=clock.seconds(result.seconds_to_best_epoch + preparing),
         rows_per_second=len(learner.rows) * len(result.curve) / max(result.train_seconds, 1e-9),
         train_rows=len(learner.rows),
@@ -144,6 +148,26 @@ def _measured(outcome: Outcome, model: MultiTaskModel) -> Outcome:
     outcome.peak_memory_bytes = meters.peak_memory_bytes()
     outcome.peak_gpu_memory_bytes = meters.peak_gpu_memory_bytes(next(model.parameters()).device)
     return outcome
+
+
+def _before(
+    key: Key, config: Mapping[str, Any], arm: Arm, data: EncodedDataset, schema: Schema
+) -> Callable[[], MultiTaskModel] | None:
+    """Makes the model of stage 0 once more, for a run that continues one."""
+    if not arm.from_stage0:
+        return None
+    tasks = [data.tasks[name] for name in key.old_tasks]
+    return lambda: make_model(key.method, config, schema, tasks)
+
+
+def _counted(count: Callable[[], Counted], warnings: list[str]) -> Counted | None:
+    """What ``count`` gives, or None and the reason among the warnings."""
+    try:
+        return count()
+    except operations.NotCounted as reason:
+        if str(reason) not in warnings:
+            warnings.append(str(reason))
+        return None
 
 
 def _check_step(learner: Learner, arm: Arm, options: TrainingOptions) -> None:
