@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,21 @@ def _conclude(sweep: Sweep, found: list[Study], complete: bool) -> int:
     if not complete:
         click.echo("Interrupted. Start the same command again to go on where it stopped.", err=True)
         return INTERRUPTED
+    if lacking := [d for d in dict.fromkeys(study.dataset for study in found) if not _reference_tuned(sweep.out, d)]:
+        click.echo(
+            f"The single-task reference has not been tuned on {', '.join(lacking)}: a gain over it would be none. "
+            f"The same command with --methods {REFERENCE_METHOD} adds it."
+        )
     if any(study.best for study in found):
         click.echo(f"Wrote {sweep.out / TUNED}. Next:\n  {_with_tuned(sweep.request, sweep.out)}")
     return 0 if all(study.best for study in found) else 1
+
+
+def _reference_tuned(out: Path, dataset: str) -> bool:
+    """Whether the file of the search has the reference on a dataset."""
+    path = out / TUNED
+    content = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return REFERENCE_METHOD in content.get("search", {}).get(dataset, {})
 
 
 def _tunable(suite: Suite, request: Request) -> Suite:

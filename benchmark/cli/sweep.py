@@ -25,7 +25,7 @@ from benchmark.cli.listing import describe_plan, titles
 from benchmark.cli.options import Request, load_plugins
 from benchmark.cli.page import write_page
 from benchmark.cli.progress import ProgressDisplay, prepare_with_progress
-from benchmark.cli.trees import other_suite, remember_suite, report_options
+from benchmark.cli.trees import check_track, other_suite, remember_suite, report_options
 from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
 from benchmark.execution.executor import Options, Summary, execute_plan
 from benchmark.execution.places import devices
@@ -102,6 +102,7 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
     if debug and request.engine != "local":
         raise UsageError("--debug runs in this process; leave --engine out.")
     sweep = _with_config(Sweep.of(request), config_file)
+    check_track(sweep.out, sweep.suite)
     make_plan(sweep.suite)  # every name and value is checked before anything is fetched
     plan = make_plan(sweep.suite, sweep.prepare_data(), sweep.look)
     jobs = 1 if debug else sweep.jobs

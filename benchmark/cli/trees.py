@@ -24,9 +24,23 @@ SUITE_FILE = "suite.json"
 SKIPS_FILE = "skips.json"
 
 
+def check_track(out: Path, suite: Suite) -> None:
+    """One result tree holds one track. Raises UsageError if ``out`` has results of the other."""
+    try:
+        there = json.loads((out / SUITE_FILE).read_text()).get("track", "published")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return
+    if there != suite.track:
+        raise UsageError(
+            f"{out} holds results of the track '{there}', and this suite is of the track '{suite.track}': configs as "
+            "published and configs that were searched for are never mixed in one table. Name another --out."
+        )
+
+
 def remember_suite(out: Path, suite: Suite, skips: Sequence[Skip] = ()) -> None:
     """Keep the suite beside its results, since its margin belongs to every later rebuild of the tables, and what was
     not planned with its reasons, for the report."""
+    check_track(out, suite)
     write_atomically(out / SUITE_FILE, suite.model_dump_json(indent=1) + "\n")
     rows = [dataclasses.astuple(skip) for skip in skips]
     if rows or (out / SKIPS_FILE).exists():
@@ -47,15 +61,15 @@ def other_suite(out: Path, suite: Suite) -> str | None:
 
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, and the
-    suite's margin."""
+    suite's margin and search."""
     why_stale = Freshness(data_dir).why_stale
     options: dict[str, Any] = {
         "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
     }
-    with contextlib.suppress(
-        OSError, ValueError, KeyError, TypeError, RecursionError
-    ):  # a tree made by hand has the default margin
-        options["margin"] = float(json.loads((out / SUITE_FILE).read_text())["margin"])
+    # a tree made by hand has the default margin
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        suite = json.loads((out / SUITE_FILE).read_text())
+        options |= {"margin": float(suite["margin"]), "search": suite.get("search", {})}
     return options
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,7 @@ def make_plan(suite: Suite, unavailable: dict[str, str] | None = None, look: Loo
     for run in plan.runs:
         unique.setdefault(run.id, run)  # problems share runs
     plan.runs = list(unique.values())
+    _check_track(plan)
     return plan
 
 
@@ -218,7 +220,8 @@ class _Planner:
             budget=suite.budget_for(problem.name),
             selection=SELECTION_RULE,
             seed=self.seed,
-            arm_config=ARMS[arm].resolve(suite.arm_config.get(arm, {})),
+            arm_config=ARMS[arm].resolve(suite.arm_config_on(problem.name, entry.method, arm)),
+            track=suite.track,
         )
 
     def _reference(self, entry: _Entry, arm: str, tasks: list[str]) -> Key:
@@ -277,13 +280,55 @@ def _preset(method: str, dataset: str) -> Mapping[str, object]:
     return METHODS.get(method).info.presets.get(dataset.partition("@")[0], {})
 
 
+def _check_track(plan: Plan) -> None:
+    """A tuned suite's methods, the single-task reference among them, have all been searched with equal trials: a gain
+    over a reference or a rival that had none would be no gain. Raises UsageError."""
+    suite = plan.suite
+    if suite.track != "tuned":
+        return
+    place = suite.config_file or f"suite {suite.name}"
+    planned = dict.fromkeys((run.key.dataset, run.key.method) for run in plan.runs)
+    spent = {(dataset, method): suite.searched(dataset, method) for dataset, method in planned}
+    if missing := [pair for pair, searched in spent.items() if searched is None]:
+        dataset = missing[0][0]
+        methods = ",".join(method for where, method in missing if where == dataset)
+        raise UsageError(
+            f'{place}: the track is "tuned", and no config was searched for {methods} on {dataset}. Next: python '
+            f"run_all.py tune --suite {suite.name} --datasets {dataset} --methods {methods} --out DIR, with the DIR of "
+            "that file."
+        )
+    trials = {pair: searched.trials for pair, searched in spent.items() if searched is not None}
+    if len(set(trials.values())) > 1:
+        said = ", ".join(f"{method} on {dataset} {number}" for (dataset, method), number in trials.items())
+        raise UsageError(
+            f'{place}: the track "tuned" compares equal trials, and there were: {said}. The same search with --trials '
+            f"{max(trials.values())} goes on with those that had fewer."
+        )
+
+
 def _check_dataset_config(suite: Suite) -> None:
-    """Every name and value of ``dataset_config``, used or not: a table under a misspelt name would change nothing."""
+    """Every name and value of the suite's tables by dataset, used or not: a table under a misspelt name would change
+    nothing."""
     for dataset, table in suite.dataset_config.items():
         for method, values in table.items():
-            try:
+            with _placed(suite, f"dataset_config.{dataset}.{method}"):
                 _dataset(dataset)
                 resolve_config(METHODS.get(method).Config, method, _preset(method, dataset), values)
-            except UsageError as error:
-                place = f"{suite.config_file or f'suite {suite.name}'}: [dataset_config.{dataset}.{method}]"
-                raise UsageError(f"{place}: {error}") from error
+    for dataset, by_method in suite.dataset_arm_config.items():
+        for method, by_arm in by_method.items():
+            for arm, options in by_arm.items():
+                with _placed(suite, f"dataset_arm_config.{dataset}.{method}.{arm}"):
+                    _dataset(dataset)
+                    METHODS.get(method)
+                    if arm not in ARMS:
+                        raise unknown_name("arm", arm, ARMS)
+                    ARMS[arm].resolve(options)
+
+
+@contextmanager
+def _placed(suite: Suite, table: str) -> Iterator[None]:
+    """Puts the place of a table before what is wrong in it."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{suite.config_file or f'suite {suite.name}'}: [{table}]: {error}") from error

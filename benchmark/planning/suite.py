@@ -29,6 +29,23 @@ class Limits(StrictTable):
     memory_gib: float | None = Field(None, gt=0)
 
 
+class Searched(StrictTable):
+    """What a search spent on a method on a dataset, and what came of it.
+
+    ``dimensions`` says in words what was tried of each name; ``default`` and ``best`` are scores on validation rows, of
+    the config without tuning and of trial number ``trial``.
+    """
+
+    trials: int = Field(ge=1)
+    failed: int = Field(0, ge=0)
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    dimensions: Mapping[str, str]
+    default: float | None = None
+    best: float
+    trial: int = Field(ge=0)
+
+
 class Suite(StrictTable):
     """One suite.
 
@@ -41,6 +58,10 @@ class Suite(StrictTable):
     are further entries of a method with other config values:
     ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options of
     arms: ``[arm_config.lora] rank = 4``.
+
+    ``track`` is "published", the configs of methods and suite, or "tuned", those that one search with equal trials
+    found (`benchmark.tuning`). A file of such a search brings ``dataset_arm_config`` (options of an arm for a method on
+    a dataset, below ``arm_config``) and ``search``, what was spent on each method, and makes the track "tuned".
 
     ``new_tasks``: "each" makes every task of a dataset the new one in turn (of those in ``tasks`` by dataset, if it is
     named there). ``chain``: new tasks that arrive one after another, in one order or a list of orders, for all datasets
@@ -69,6 +90,9 @@ class Suite(StrictTable):
     dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     arm_config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    dataset_arm_config: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = Field(default_factory=dict)
+    track: Literal["published", "tuned"] = "published"
+    search: Mapping[str, Mapping[str, Searched]] = Field(default_factory=dict)
     limits: Limits = Limits()
     threads: int = Field(1, ge=1)
 
@@ -92,14 +116,29 @@ class Suite(StrictTable):
 
     def config_on(self, dataset: str, method: str) -> Mapping[str, Any]:
         """What ``dataset_config`` says of a method; a profile's own table replaces that of its dataset."""
-        tables = (self.dataset_config.get(name, {}) for name in (dataset, dataset.partition("@")[0]))
-        return next((table[method] for table in tables if method in table), {})
+        return _on(self.dataset_config, dataset, method) or {}
+
+    def arm_config_on(self, dataset: str, method: str, arm: str) -> dict[str, Any]:
+        """The options that are set for an arm of a method on a dataset."""
+        return {**(_on(self.dataset_arm_config, dataset, method) or {}).get(arm, {}), **self.arm_config.get(arm, {})}
+
+    def searched(self, dataset: str, method: str) -> Searched | None:
+        """What was spent on the search of a method's config on a dataset, if one was made."""
+        return _on(self.search, dataset, method)
+
+
+def _on(tables: Mapping[str, Mapping[str, Any]], dataset: str, method: str) -> Any:
+    """A method's entry on a dataset; a profile's own table comes before that of its dataset."""
+    found = (tables.get(name, {}) for name in (dataset, dataset.partition("@")[0]))
+    return next((table[method] for table in found if method in table), None)
 
 
 class _ConfigFile(StrictTable):
     """The content of a ``config_file``."""
 
     dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
+    dataset_arm_config: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = Field(default_factory=dict)
+    search: Mapping[str, Mapping[str, Searched]] = Field(default_factory=dict)
 
 
 def suite_names() -> list[str]:
@@ -126,11 +165,14 @@ def load_suite(name: str) -> Suite:
 
 
 def with_config_file(suite: Suite, path: Path) -> Suite:
-    """The suite with the ``[dataset_config.NAME.METHOD]`` tables of a file. Raises UsageError naming file and field."""
+    """The suite with the ``[dataset_config.NAME.METHOD]`` tables of a file, and with what the file says of the search
+    that found them, which makes the suite's track "tuned". Raises UsageError naming file and field."""
     if not path.is_file():
         raise UsageError(f"No config file at {path}. 'python run_all.py tune' writes one: <out>/tuned.toml.")
-    tables = _read(path, _ConfigFile).dataset_config
-    return suite.model_copy(update={"config_file": str(path), "dataset_config": tables})
+    found = _read(path, _ConfigFile)
+    changes: dict[str, Any] = {name: getattr(found, name) for name in _ConfigFile.model_fields}
+    track = "tuned" if found.search else suite.track
+    return suite.model_copy(update={**changes, "config_file": str(path), "track": track})
 
 
 def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:

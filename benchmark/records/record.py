@@ -49,7 +49,8 @@ class Key(_Part):
     that only see old tasks, else 1. ``scored`` is "test", or "validation" for a trial that never sees test rows.
     ``chain`` holds the new tasks taken in so far, in their order, where they arrive one after another: the last of them
     is the one that this run brings in, ``stage`` is their number, and ``new_tasks`` are all that will ever come. Empty:
-    all new tasks arrive together.
+    all new tasks arrive together. ``track`` is "published" where configs are the methods' own and the suite's, "tuned"
+    where an equal search chose them: runs of the two are never compared.
     """
 
     dataset: str
@@ -67,9 +68,10 @@ class Key(_Part):
     arm_config: dict[str, Any] = Field(default_factory=dict)
     scored: Literal["test", "validation"] = "test"
     chain: list[str] = Field(default_factory=list)
+    track: Literal["published", "tuned"] = "published"
 
 
-ADDED_LATER = {"arm_config": {}, "scored": "test", "chain": []}
+ADDED_LATER = {"arm_config": {}, "scored": "test", "chain": [], "track": "published"}
 """Fields of a key that older records lack, with the value that they mean by it: such a value stays out of the run's
 name, so that a record keeps its name when the schema grows."""
 

@@ -12,7 +12,19 @@ from typing import Any
 
 from benchmark.core.files import write_atomically
 from benchmark.records.record import read_records
-from benchmark.report import appendix, arrays, claims, cost, figures, overall, published, tables, writers
+from benchmark.report import (
+    appendix,
+    arrays,
+    claims,
+    cost,
+    figures,
+    overall,
+    published,
+    search,
+    serving,
+    tables,
+    writers,
+)
 from benchmark.report.comparability import agreement, why_not
 from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.diagnostics import diagnostics
@@ -126,7 +138,13 @@ def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
         made += [tables.new_task(group, task, slug, differences) for task in group.new_tasks]
         made += [claims.paired_differences(group, slug, differences), claims.no_degradation(group, slug, losses)]
         made += [cost.pareto(group, task, slug) for task in group.new_tasks]
-        made += [cost.efficiency(group, slug), *appendix.variants(group, slug), appendix.per_seed(group, slug)]
+        made += [
+            cost.efficiency(group, slug),
+            serving.serving(group, slug),
+            search.spent(group, slug),
+            *appendix.variants(group, slug),
+            appendix.per_seed(group, slug),
+        ]
         if (table := published.published(group, slug)) is not None:
             made.append(table)
         for task in group.new_tasks:

@@ -12,7 +12,7 @@ from benchmark.report.groups import Group
 def why_not(group: Group, known: Sequence[Group]) -> str | None:
     """The first condition in which ``group`` differs from the nearest of the ``known`` groups of its dataset, with the
     way to mend it; None where one of them compares. Conditions are asked in the order dataset, split, old tasks, new
-    tasks, budget, selection rule, data."""
+    tasks, budget, selection rule, track, data."""
     near = [other for other in known if other.dataset == group.dataset]
     if not near:
         names = sorted({other.dataset for other in known})
@@ -70,13 +70,18 @@ def _first_difference(mine: Group, theirs: Group) -> tuple[int, str] | None:
         return 3, _budget(mine, theirs)
     if mine.selection != theirs.selection:
         return 4, _sentence("selection rule", mine.selection, theirs.selection, "Run yours with the present program.")
+    if mine.track != theirs.track:
+        remedy = (
+            "Configs as published and configs that were searched for are never mixed: run yours in the other track."
+        )
+        return 5, _sentence("track", mine.track, theirs.track, remedy)
     ours, there = fingerprints(mine), fingerprints(theirs)
     if ours and there and ours != there:
         remedy = (
             "The encoded data is not the same (another copy of the raw files, or another version of the program): "
             f"'python run_all.py validate {mine.dataset}' checks your files, --mode rerun-stale runs yours again."
         )
-        return 5, _sentence("data", *(" and ".join(sorted(f[:8] for f in found)) for found in (ours, there)), remedy)
+        return 6, _sentence("data", *(" and ".join(sorted(f[:8] for f in found)) for found in (ours, there)), remedy)
     return None
 
 

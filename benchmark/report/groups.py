@@ -92,6 +92,8 @@ class Options:
     ``margin``: equivalence margin for "no degradation", in units of the score, fixed before results are seen.
     ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
     result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
+    ``search``: what the suite of a tuned track says was spent on each method, by dataset (see
+    `benchmark.planning.suite.Searched`).
     """
 
     margin: float = 0.001
@@ -100,6 +102,7 @@ class Options:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     machine: str | None = None
+    search: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     def file(self, key: Key, name: str) -> Path | None:
         """The array file of that name beside the record, in the first result tree that has it."""
@@ -120,11 +123,12 @@ class Group:
     records: tuple[Record, ...]
     titles: Mapping[str, str]
     options: Options = Options()
+    track: str = "published"
 
     @property
-    def identity(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str]:
+    def identity(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str, str]:
         """What records have to share to be compared."""
-        return (self.dataset, self.split, self.old_tasks, self.new_tasks, self.budget, self.selection)
+        return (self.dataset, self.split, self.old_tasks, self.new_tasks, self.budget, self.selection, self.track)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -308,13 +312,14 @@ def group_records(records: Iterable[Record], titles: Mapping[str, str], options:
         if served and not place[3]:
             del groups[place]
     return [
-        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options)
-        for place, found in sorted(groups.items())
+        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options, track)
+        for (*place, track), found in sorted(groups.items())
     ]
 
 
-def _place(key: Key) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str]:
-    return key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
+def _place(key: Key) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str, str]:
+    tasks = tuple(key.old_tasks), tuple(key.new_tasks)
+    return key.dataset, key.split, *tasks, canonical(key.budget), key.selection, key.track
 
 
 def _serves(place: tuple, other: tuple) -> bool:

@@ -188,7 +188,8 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
     elif interval:
         lines.append(f"Mean ± half-width of the {LEVEL:.0%} Student-t interval over n = {len(seeds)} seeds ({spoken}).")
     lines.append(
-        f"Selection: {group.selection} (validation rows only). Budget: {budget or 'none stated'}. Split: {group.split}."
+        f"Selection: {group.selection} (validation rows only). Budget: {budget or 'none stated'}. "
+        f"Split: {group.split}. Track: {group.track}."
     )
     lines.append(f"Commit {', '.join(commits) or 'unknown'}; {len(group.records)} records, hash {group.records_hash}.")
     return (*lines, *_warnings(group))

@@ -7,21 +7,24 @@ import csv
 import io
 import json
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
 
 from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.spec.budget import SELECTION_RULE
+from benchmark.tuning.space import split_values
 from benchmark.tuning.study import TRIALS, Study
 
 TUNED = "tuned.toml"
 HEAD = """\
-# Configs found by 'run_all.py tune' on validation rows alone; no trial has seen a test row.
+# Configs found by 'run_all.py tune' on validation rows alone; no trial has seen a test row. The tables [search...] say
+# what was spent on each method; a suite that takes this file is of the track "tuned" and never mixed with another.
 # Name this file with --config, or as config_file in a suite. Presets are weaker, a suite's [config.METHOD] and --set
 # stronger than what stands here.
 """
@@ -35,20 +38,57 @@ def write_tuned(out: Path, study: Study) -> Path:
     """
     path = out / TUNED
     document = _read(path) if path.is_file() else tomlkit.parse(HEAD)
-    datasets = document.setdefault("dataset_config", tomlkit.table(is_super_table=True))
-    methods = datasets.setdefault(study.dataset, tomlkit.table(is_super_table=True))
-    methods.pop(study.method, None)
-    if study.best is not None:
-        values = tomlkit.table()
-        for line in _account(study):
-            values.add(tomlkit.comment(line))
-        for name, value in study.best.values.items():
-            values.add(name, value)
-        methods.add(study.method, values)
-    _sort(methods)  # whichever study ended first
-    _sort(datasets)
+    own, arms = split_values(study.best.values) if study.best else ({}, {})
+    _put(document, "dataset_config", study, None if study.best is None else _table(own, _account(study)))
+    _put(document, "dataset_arm_config", study, _tables(arms) if arms else None)
+    _put(document, "search", study, None if study.best is None else _table(_spent(study)))
     write_atomically(path, re.sub(r"\n{3,}", "\n\n", tomlkit.dumps(document)).rstrip() + "\n")
     return path
+
+
+def _put(document: tomlkit.TOMLDocument, name: str, study: Study, entry: Table | None) -> None:
+    """Replace the study's entry in a group of tables, by dataset and method in the order of their names."""
+    if entry is None and name not in document:
+        return
+    datasets = document.setdefault(name, tomlkit.table(is_super_table=True))
+    methods = datasets.setdefault(study.dataset, tomlkit.table(is_super_table=True))
+    methods.pop(study.method, None)
+    if entry is not None:
+        methods.add(study.method, entry)
+    _sort(methods)  # whichever study ended first
+    _sort(datasets)
+
+
+def _table(values: Mapping[str, Any], comments: Iterable[str] = ()) -> Table:
+    table = tomlkit.table()
+    for line in comments:
+        table.add(tomlkit.comment(line))
+    for name, value in values.items():
+        table.add(name, value)
+    return table
+
+
+def _tables(groups: Mapping[str, Mapping[str, Any]]) -> Table:
+    tables = tomlkit.table(is_super_table=True)
+    for name, values in groups.items():
+        tables.add(name, _table(values))
+    return tables
+
+
+def _spent(study: Study) -> dict[str, Any]:
+    """What a suite keeps of the search (`benchmark.planning.suite.Searched`)."""
+    assert study.best is not None
+    spent = {
+        "trials": study.budgeted,
+        "failed": study.failed,
+        "arms": study.arms,
+        "seeds": list(dict.fromkeys(run.key.seed for run in study.default_runs)),
+        "dimensions": study.space.described(),
+        "default": study.trials[0].score,
+        "best": study.best.score,
+        "trial": study.best.number,
+    }
+    return {name: value for name, value in spent.items() if value is not None}
 
 
 def _sort(tables: MutableMapping[str, Any]) -> None:

@@ -77,6 +77,10 @@ class Space:
         """The dimensions as Optuna knows them. A choice is its position, since it may be a tuple."""
         return {name: _distribution(search) for name, search in self.dimensions.items()}
 
+    def described(self) -> dict[str, str]:
+        """What is tried of each name, in words."""
+        return {name: _described(search) for name, search in self.dimensions.items()}
+
     def default_parameters(self) -> dict[str, Any]:
         """Where the defaults lie, in Optuna's parameters; outside of a range, the nearest value in it."""
         return {name: _parameter(search, _point(self.defaults, name)) for name, search in self.dimensions.items()}
@@ -187,6 +191,13 @@ def _distribution(search: Search) -> BaseDistribution:
     if _is_whole(search):
         return IntDistribution(int(search.low), int(search.high), log=search.log, step=int(search.step or 1))
     return FloatDistribution(search.low, search.high, log=search.log, step=search.step)
+
+
+def _described(search: Search) -> str:
+    if isinstance(search, Among):
+        return ", ".join(str(choice) for choice in search.choices)
+    spread = ", logarithmic" if search.log else f", step {search.step:g}" if search.step else ""
+    return f"{search.low:g} to {search.high:g}{spread}"
 
 
 def _parameter(search: Search, point: Any) -> Any:

@@ -173,7 +173,8 @@ def studies(
         for method in suite.methods:
             chosen = tuple(arms) or _usual_arms(method)
             narrowed = {"datasets": (dataset,), "methods": (method,), "arms": chosen, "variants": {}}
-            narrowed |= {"dataset_config": {}, "config_file": None}
+            narrowed |= {"dataset_config": {}, "dataset_arm_config": {}, "config_file": None}
+            narrowed |= {"search": {}, "track": "published"}
             one = suite.model_copy(update=narrowed)
             unsupported = [skip for skip in make_plan(one).skips if skip.method == method]
             if unavailable and dataset in unavailable:

@@ -176,6 +176,55 @@ def test_a_suite_takes_its_configs_from_the_file(mpt, tmp_path):
     assert ids(*options, "--config", "tuned.toml") == ids(*options, *by_hand) != ids(*options)
 
 
+def test_a_suite_with_the_file_of_a_search_is_of_the_track_tuned_and_shows_what_was_spent(mpt, tmp_path):
+    found = tmp_path / "found"
+    words = (
+        *QUICK,
+        "--methods",
+        "shared_bottom",
+        "--arms",
+        "joint,frozen",
+        "--config",
+        found / "tuned.toml",
+        "--jobs",
+        2,
+    )
+    assert tune(mpt, found, methods=("shared_bottom",), count=2, jobs=2).code == 0
+    lacking = mpt("run", *words, "--out", tmp_path / "out")
+    assert lacking.code == 2 and "no config was searched for single_task on tiny" in lacking.text
+    assert tune(mpt, found, methods=("single_task",), count=1).code == 0
+    unequal = mpt("run", *words, "--out", tmp_path / "out")
+    assert unequal.code == 2 and "shared_bottom on tiny 2" in unequal.text and "--trials 2" in unequal.text
+    assert tune(mpt, found, methods=("single_task",), count=2).code == 0
+    result = mpt("run", *words, "--out", tmp_path / "out")
+    assert result.code == 0, result.text
+    records, _ = read_records(tmp_path / "out")
+    assert {record.key.track for record in records} == {"tuned"}
+    (table,) = (tmp_path / "out/tables").glob("search-*.csv")
+    rows = {row["method"]: row for row in csv.DictReader(table.read_text().splitlines())}
+    assert set(rows) == {"Single-Task", "Shared-Bottom"} and {row["trials"] for row in rows.values()} == {"2"}
+    assert "learning_rate: 0.0001 to 0.01, logarithmic" in rows["Shared-Bottom"]["space"]
+    assert "Track: tuned." in (tmp_path / "out/tables" / f"{table.stem}.md").read_text()
+    mixed = mpt("run", *QUICK, "--methods", "shared_bottom", "--out", tmp_path / "out")
+    assert mixed.code == 2 and "never mixed in one table" in mixed.text
+    assert mpt("tables", "--check", "--out", tmp_path / "out").code == 0
+
+
+def test_options_found_for_an_arm_hold_for_its_method_and_dataset_below_the_suites_own():
+    def rank(**changes):
+        plan = make_plan(suite(methods=("mmoe", "ple"), arms=("lora",), **changes))
+        return {run.key.method: run.key.arm_config["rank"] for run in plan.runs if run.key.arm == "lora"}
+
+    found = {"tiny": {"mmoe": {"lora": {"rank": 2}}}}
+    assert rank() == {"mmoe": 8, "ple": 8}
+    assert rank(dataset_arm_config=found) == {"mmoe": 2, "ple": 8}
+    assert rank(dataset_arm_config=found, arm_config={"lora": {"rank": 4}}) == {"mmoe": 4, "ple": 4}
+    with pytest.raises(
+        UsageError, match=r"\[dataset_arm_config.tiny.mmoe.lora\]: Unknown option of the arm lora 'rnak'"
+    ):
+        rank(dataset_arm_config={"tiny": {"mmoe": {"lora": {"rnak": 2}}}})
+
+
 def suite(**changes):
     load_file(HERE / "tiny.py")
     return Suite(**{"name": "made", "title": "", "datasets": ("tiny",), "methods": (), "arms": ("joint",)} | changes)

@@ -1,0 +1,79 @@
+"""What a tuned track rests on: the search that was spent on each method, and the config that came of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmark.report.groups import Group, Variant
+from benchmark.report.measures import footer, label
+from benchmark.report.model import Cell, Column, Row, Table
+
+NOTE = (
+    "Every method was searched with the same number of trials, judged on validation rows alone; trial 0 is the config "
+    "without tuning. default and best: mean validation score of trial 0 and of the chosen one. config: values that "
+    'differ from the default, or "default" where no trial was better.'
+)
+
+
+def spent(group: Group, slug: str) -> Table:
+    """Trials, space and chosen config of every method; empty for another track."""
+    columns = (
+        Column("method", "Method", "text"),
+        Column("trials", "trials", "count"),
+        Column("failed", "failed", "count"),
+        Column("dimensions", "dimensions", "count"),
+        Column("default", "default", "score", group="validation"),
+        Column("best", "best", "score", group="validation"),
+        Column("trial", "trial", "count"),
+        Column("config", "config", "text", wrap=True),
+        Column("space", "space", "text", wrap=True),
+    )
+    tables = (group.options.search.get(name, {}) for name in (group.dataset, group.dataset.partition("@")[0]))
+    found = next((table for table in tables if table), {}) if group.track == "tuned" else {}
+    rows = [
+        _row(group, variant, found[variant.method])
+        for variant in group.variants
+        if variant.method in found and variant == _first(group, variant.method)
+    ]
+    return Table(
+        f"search-{slug}",
+        f"{group.dataset}: what was searched for each method",
+        columns,
+        tuple(rows),
+        (NOTE, *footer(group, interval=False)),
+    )
+
+
+def _row(group: Group, variant: Variant, searched: Any) -> Row:
+    space = "; ".join(f"{name}: {values}" for name, values in searched["dimensions"].items())
+    default = searched.get("default")
+    cells = {
+        "method": label(group, variant),
+        "trials": Cell(float(searched["trials"])),
+        "failed": Cell(float(searched["failed"])),
+        "dimensions": Cell(float(len(searched["dimensions"]))),
+        "default": Cell(code="failed") if default is None else Cell(default),
+        "best": Cell(searched["best"]),
+        "trial": Cell(float(searched["trial"])),
+        "config": Cell(text=_chosen(variant, searched)),
+        "space": Cell(text=space or "nothing"),
+    }
+    return Row(cells)
+
+
+def _chosen(variant: Variant, searched: Any) -> str:
+    """The searched values of the config that was run, and the arms' options by their own names."""
+    if not searched["trial"]:
+        return "default"
+    config = json.loads(variant.config)
+    own = {name: config[name] for name in searched["dimensions"] if name in config}
+    return ", ".join(f"{name} {_plain(value)}" for name, value in {**own, **searched.get("options", {})}.items())
+
+
+def _plain(value: Any) -> str:
+    return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, list) else str(value)
+
+
+def _first(group: Group, method: str) -> Variant:
+    return next(variant for variant in group.variants if variant.method == method)
