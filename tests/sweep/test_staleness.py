@@ -89,7 +89,7 @@ def test_a_method_makes_its_own_records_stale_and_no_others(records, monkeypatch
     [
         ({"arm": "lora"}, "benchmark/training/peft/layers.py"),
         ({"arm": "ewc"}, "benchmark/training/forgetting.py"),
-        ({"config": {"balancing": "pcgrad"}}, "benchmark/training/balancing.py"),
+        ({"config": {"balancing": "pcgrad"}}, "benchmark/training/balancing/gradients.py"),
     ],
     ids=str,
 )
