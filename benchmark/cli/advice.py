@@ -18,12 +18,13 @@ from benchmark.cli.page import write_page
 from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress
 from benchmark.cli.sweep import checked_device, default_jobs, plugin_paths, warn
 from benchmark.cli.trees import remember_suite, report_options
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.files import write_atomically
 from benchmark.execution.executor import Options, execute_plan
 from benchmark.planning import advice
 from benchmark.planning.estimate import estimate
-from benchmark.planning.plan import Plan, partition
+from benchmark.planning.plan import Plan
+from benchmark.planning.problems import partition
 from benchmark.planning.suite import Suite
 from benchmark.records.record import Record, read_records
 from benchmark.report.advice import Answer, answer
@@ -32,6 +33,10 @@ from benchmark.report.groups import group_records
 from datasets_registry import find
 
 ADVICE = "advice.md"
+
+
+class NothingRuns(BenchmarkError):
+    """Every run of a step failed: more of them would say nothing new."""
 
 
 @dataclass
@@ -142,8 +147,11 @@ class Advisor:
 
     def _run(self, plan: Plan) -> None:
         with ProgressDisplay(self.console, len(plan.runs), self.options.jobs) as display:
-            if execute_plan(plan, self.options, display, warn=warn).interrupted:
-                raise KeyboardInterrupt
+            summary = execute_plan(plan, self.options, display, warn=warn)
+        if summary.interrupted:
+            raise KeyboardInterrupt
+        if plan.runs and not summary.count("ok"):  # what stops every run of a step will stop the next one's, too
+            raise NothingRuns(f"No run of this step ended well: {summary.records[0].reason}")
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
