@@ -65,8 +65,10 @@ class Arm:
             if name not in self.options:
                 raise unknown_name(f"option of the arm {self.name}", name, self.options)
             whole = isinstance(self.options[name], int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
-                kind = "a whole number" if whole else "a number"
+            kind = "a whole number" if whole else "a number"
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value < 0:
+                raise UsageError(f"option of the arm {self.name}: {name} must be {kind} above 0, not {value!r}.")
+            if value == 0 and name not in MAY_BE_ZERO:
                 raise UsageError(f"option of the arm {self.name}: {name} must be {kind} above 0, not {value!r}.")
             resolved[name] = value if whole else float(value)
         return resolved
@@ -114,6 +116,9 @@ def _continual(name: str, title: str, paper: str, **options: float) -> Arm:
     return Arm(name, title, 1, "new", True, needs=("finetune",), continual=name, options=options, paper=paper)
 
 
+MAY_BE_ZERO = ("warm_up",)
+"""Options of arms that 0 switches off."""
+
 ARMS = {
     arm.name: arm
     for arm in (
@@ -151,7 +156,7 @@ ARMS = {
         _adapted("prefix", "prefix", "Li and Liang, ACL 2021", like="soft_prompt", length=8),
         _adapted("table_delta", "low-rank tables", "Hu et al., ICLR 2022", like="soft_prompt", rank=1),
         _continual("ewc", "fine-tuning with EWC", "Kirkpatrick et al., PNAS 2017", strength=100.0),
-        _continual("lwf", "fine-tuning with distillation", "Li and Hoiem, ECCV 2016", strength=1.0),
+        _continual("lwf", "fine-tuning with distillation", "Li and Hoiem, ECCV 2016", strength=1.0, warm_up=1),
         _continual("replay", "fine-tuning with replay", "Rolnick et al., NeurIPS 2019", share=0.05, strength=1.0),
     )
 }

@@ -28,8 +28,8 @@ PREDICT_ROWS = 4096
 @dataclass(frozen=True)
 class Setting:
     """What a run has at hand: the model with stage-0 weights that has taken in the new task, the training rows with
-    the new task's labels, a maker of the same rows with these and further labels, all tasks' own labels, and the words
-    of the run's random streams."""
+    the new task's labels, a maker of the same rows with these and further labels, all tasks' own labels, the words
+    of the run's random streams, and a way to train what is the new task's own alone for a number of epochs."""
 
     model: MultiTaskModel
     rows: DataRows
@@ -38,6 +38,7 @@ class Setting:
     old_tasks: tuple[str, ...]
     words: tuple[str | int, ...]
     all_rows: DataRows | None = None
+    warm_up: Callable[[int], object] = lambda epochs: None
 
     @property
     def everything(self) -> DataRows:
@@ -99,12 +100,14 @@ def fisher_information(setting: Setting) -> dict[str, Tensor]:
     return {name: total / len(rows) for name, total in sums.items()}
 
 
-def distillation(setting: Setting, strength: float) -> tuple[DataRows, Loss]:
+def distillation(setting: Setting, strength: float, warm_up: float = 0) -> tuple[DataRows, Loss]:
     """Learning without forgetting (Li and Hoiem, 2016): the old tasks go on learning what the stage-0 model says.
 
-    The stage-0 model's probabilities on the training rows stand in for the old tasks' labels, and ``strength`` weighs
-    the cross-entropy to them. The paper softens a softmax over many classes with temperature 2; a binary task's
-    probability is soft already, so there is no temperature here. Regression tasks copy the stage-0 values.
+    As in the paper's procedure the new task's own parameters are trained alone first, for ``warm_up`` epochs (the
+    paper: until they converge), and everything together after that. The stage-0 model's probabilities on the training
+    rows stand in for the old tasks' labels, and ``strength`` weighs the cross-entropy to them. The paper softens a
+    softmax over many classes with temperature 2; a binary task's probability is soft already, so there is no
+    temperature here. Regression tasks copy the stage-0 values.
     """
     model = setting.model
     kinds = {task.name: task.kind for task in model.tasks}
@@ -117,6 +120,7 @@ def distillation(setting: Setting, strength: float) -> tuple[DataRows, Loss]:
                 value = outputs[name] if kinds[name] == "regression" else torch.sigmoid(outputs[name])
                 parts.append(value.float().cpu().numpy())
     rows = setting.with_labels({name: np.concatenate(parts) for name, parts in targets.items()})
+    setting.warm_up(int(warm_up))
 
     def loss(batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         terms = model.loss(batch, outputs, progress)

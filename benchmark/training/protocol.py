@@ -8,6 +8,7 @@ no test rows at all: nothing of them is opened.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,7 @@ from benchmark.training.preparation import prepare
 from benchmark.training.rows import ChosenRows, DataRows, labelled_rows
 from benchmark.training.scoring import HeldOutRows, ValidationRows, Vault
 from benchmark.training.trainer import NO_CHECKPOINT, Checkpoint, train
+from benchmark.training.warm_up import warm_up
 from datasets_registry.schema import Schema
 from methods.base import MultiTaskModel
 
@@ -100,7 +102,7 @@ def execute(
     check_outputs(model, valid.rows)
     before = held_out.predict(model, known_before(key)) if arm.frozen else None
     with clock("cache"):
-        _set_up(learner, valid, key, data, schema)
+        _set_up(learner, valid, key, data, schema, budget)
 
     model.start_training(learner.rows, streams.environment())
     preparing = 0.0
@@ -177,11 +179,13 @@ def _check_step(learner: Learner, arm: Arm, options: TrainingOptions) -> None:
         raise UsageError(f"{learner.model.info.name} has a training step of its own, which {what} cannot change.")
 
 
-def _set_up(learner: Learner, valid: ValidationRows, key: Key, data: EncodedDataset, schema: Schema) -> None:
+def _set_up(
+    learner: Learner, valid: ValidationRows, key: Key, data: EncodedDataset, schema: Schema, budget: Budget
+) -> None:
     """What an arm needs once before training: rows and loss that fight forgetting, or a frozen backbone's outputs."""
     arm = ARMS[key.arm]
     if arm.continual:
-        setting = _setting(learner, key, data, schema)
+        setting = _setting(learner, key, data, schema, budget)
         learner.rows, learner.loss = continual(arm.continual, setting, arm.resolve(key.arm_config))
     if arm.frozen:
         learner.cache()
@@ -195,7 +199,7 @@ def _set_up(learner: Learner, valid: ValidationRows, key: Key, data: EncodedData
         learner.probing = min(max(1, round(arm.resolve(key.arm_config)["share"] * epochs)), epochs - 1)
 
 
-def _setting(learner: Learner, key: Key, data: EncodedDataset, schema: Schema) -> Setting:
+def _setting(learner: Learner, key: Key, data: EncodedDataset, schema: Schema, budget: Budget) -> Setting:
     """What an arm that fights forgetting has at hand."""
     rows, known = learner.rows, known_before(key)
     assert isinstance(rows, DataRows)
@@ -207,7 +211,9 @@ def _setting(learner: Learner, key: Key, data: EncodedDataset, schema: Schema) -
     def with_labels(others: Mapping[str, NDArray[np.float32]]) -> DataRows:
         return rows.with_labels({**own, **others})
 
-    return Setting(learner.model, rows, with_labels, labels, tuple(known), (key.dataset, key.seed), everything)
+    words = key.dataset, key.seed
+    head = partial(warm_up, learner, list(key.tasks), budget)
+    return Setting(learner.model, rows, with_labels, labels, tuple(known), words, everything, head)
 
 
 def _training_rows(key: Key, data: EncodedDataset, schema: Schema, device: torch.device) -> DataRows:

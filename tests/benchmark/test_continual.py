@@ -1,5 +1,7 @@
 """Arms that fight forgetting, against slow versions of their definitions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,13 @@ from torch.nn import functional as F
 
 from benchmark.records.record import Key
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
 from benchmark.training.forgetting import Setting, distillation, elastic, fisher_information, replay
+from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_model, take_in
 from benchmark.training.protocol import execute
 from benchmark.training.rows import DataRows
+from benchmark.training.warm_up import warm_up
 from methods.batch import Batch, Progress
 from tests.benchmark.fakes import FakeData
 
@@ -90,6 +95,31 @@ def test_distillation_trains_old_tasks_on_the_stage_0_probabilities(setting):
     assert float(terms["c"]) == pytest.approx(
         float(F.binary_cross_entropy_with_logits(outputs["c"], batch.labels["c"]))
     )
+
+
+def test_lwf_warms_up_what_is_the_new_tasks_own_and_nothing_else(setting):
+    model, streams = setting.model, Streams("f", "shared_bottom", 0)
+    learner = Learner(model, setting.rows, list(model.parameters()), streams, CPU)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    budget = Budget(batch_size=64, learning_rate=1e-2, epochs=4, patience=4)
+    assert warm_up(learner, ["c"], budget, 0) == 0
+    batch = setting.rows.gather(slice(0, len(setting.rows)))
+
+    def loss():
+        with torch.no_grad():
+            return float(F.binary_cross_entropy_with_logits(model(batch)["c"], batch.labels["c"]))
+
+    cold = loss()
+    calls = []
+    warm = dataclasses.replace(setting, warm_up=lambda epochs: calls.append(warm_up(learner, ["c"], budget, epochs)))
+    rows, _ = distillation(warm, strength=1.0, warm_up=3)
+    assert calls == [sum(p.numel() for p in model.towers["c"].parameters())]
+    assert loss() < cold - 0.01
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (not name.startswith("towers.c")), name
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    plain, _ = distillation(setting, strength=1.0)  # the old tasks' targets are the stage-0 model's either way
+    assert torch.equal(rows.gather(slice(0, 50)).labels["a"], plain.gather(slice(0, 50)).labels["a"])
 
 
 def test_replay_sees_old_labels_of_its_memory_alone(setting):
