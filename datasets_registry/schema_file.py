@@ -13,7 +13,8 @@ Optional: ``title``, ``licence``, ``citation``, ``home_page``, ``delimiter`` (fo
 ``decimal = ","`` for numbers like 3,14, ``ignore`` (columns of no use; a column that is named nowhere is an error),
 ``tags = { genres = "|" }`` (multi-valued columns with their separator), ``time``
 and ``group`` (columns for splits and profiles, not inputs unless listed), ``split`` ("random", with ``time`` also
-"time", with both "user_order"), ``min_count``, ``allow_leaks``, and per task a table ``[tasks.purchase]`` with
+"time", with both "user_order"), ``min_count``, ``allow_leaks``, ``funnel`` (tasks, earlier first, of which each happens
+only where the one before it did, though all have labels on every row), and per task a table ``[tasks.purchase]`` with
 ``space``, ``excludes``, ``kind`` ("regression") or ``title``. Paths are relative to the schema file.
 In ``categorical``, ``numeric`` and ``ignore`` a name may be a pattern (``"f_*"``): it takes the file's columns that fit
 and that no other key names.
@@ -43,7 +44,7 @@ TAG_LENGTH = 8
 _PATTERN = re.compile(r"[*?]")
 _KEYS = (
     "name files title licence citation home_page categorical numeric tags ignore old_tasks new_tasks time group split "
-    "min_count delimiter decimal allow_leaks tasks hub revision config data_files streaming"
+    "min_count delimiter decimal allow_leaks funnel tasks hub revision config data_files streaming"
 ).split()
 
 
@@ -109,7 +110,7 @@ def _check_types(path: Path, content: Mapping[str, Any]) -> None:
         return isinstance(value, list) and all(isinstance(part, str) and part for part in value)
 
     for key, value in content.items():
-        if key in ("categorical", "numeric", "ignore", "old_tasks", "new_tasks", "allow_leaks"):
+        if key in ("categorical", "numeric", "ignore", "old_tasks", "new_tasks", "allow_leaks", "funnel"):
             good, kind = texts(value), "a list of names"
         elif key == "min_count":
             good, kind = isinstance(value, int) and not isinstance(value, bool) and value >= 1, "a whole number from 1"
@@ -152,6 +153,7 @@ def _dataset(
         tasks=tuple(Task(name, **_listed(content.get("tasks", {}).get(name, {}))) for name in tasks),
         old_tasks=tuple(content["old_tasks"]),
         new_tasks=tuple(content.get("new_tasks", ())),
+        funnel=tuple(content.get("funnel", ())),
         features=(
             *(Feature(name, min_count=few) for name in content.get("categorical", ())),
             *(Feature(name, min_count=few, length=TAG_LENGTH) for name in tags),

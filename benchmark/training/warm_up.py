@@ -14,8 +14,8 @@ from methods.batch import Progress
 def warm_up(learner: Learner, tasks: Sequence[str], budget: Budget, epochs: int) -> int:
     """Train what belongs to ``tasks`` alone for some epochs; returns how many parameters that are.
 
-    Batch size, learning rate and order of rows are the run's. Everything else stays bit for bit. The last epoch's weights are kept. A method that adds nothing of a task's own (by
-    `parameter_roles`) has nothing to warm up.
+    Batch size, learning rate and order of rows are the run's. Everything else stays bit for bit. The last epoch's
+    weights are kept. A method that adds nothing of a task's own (by `parameter_roles`) has nothing to warm up.
     """
     model = learner.model
     roles = model.parameter_roles()

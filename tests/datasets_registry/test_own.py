@@ -62,6 +62,15 @@ def test_csv(shop):
     assert np.array_equal(~np.isnan(data.labels("train", "purchase")), clicked)
 
 
+def test_a_funnel_is_declared_by_name(shop):
+    path = shop / "shop.toml"
+    path.write_text(SCHEMA.replace('[tasks.purchase]\nspace = "click"', 'funnel = ["click", "purchase"]'))
+    assert read_schema(path).funnel == ("click", "purchase")
+    path.write_text(SCHEMA.replace("[tasks", 'funnel = ["click", "purchas"]\n[tasks'))
+    with pytest.raises(UsageError, match=r"(?s)funnel.*'purchas'.*purchase"):
+        read_schema(path)
+
+
 def test_parquet_gives_the_same_arrays_as_csv(shop):
     import csv
 
