@@ -199,10 +199,11 @@ CLAIMS = [
           side("ESMM", "esmm", "funnel", hidden=(32,)), bottom("funnel", 32), 0.0),
     Claim("AITM", "what a click knows is handed on to the purchase",
           side("AITM", "aitm", "funnel", tower=(32,), dropout=()), bottom("funnel", 32), 0.0),
-    Claim("ESCM2", "a counterfactual risk of what is clicked helps beside the product",
-          side("ESCM2", "escm2", "funnel", hidden=(32,)), bottom("funnel", 32), 0.0),
+    Claim("ESCM2", "a counterfactual risk beside the product frees it from who was clicked",
+          side("ESCM2", "escm2", "funnel", hidden=(32,)), side("ESMM", "esmm", "funnel", hidden=(32,)), 0.005),
     Claim("DCMT", "a counterfactual twin learns from what was not clicked",
-          side("DCMT", "dcmt", "funnel", hidden=(32,)), bottom("funnel", 32), 0.0),
+          side("DCMT", "dcmt", "funnel", hidden=(32,)), side("ESMM", "esmm", "funnel", hidden=(32,)), 0.005,
+          holds=False),
 ]  # fmt: skip
 
 
