@@ -26,6 +26,7 @@ from methods.base import (
     row_losses,
 )
 from methods.layers import MLP, Discriminator, FeatureEmbedding, Gate, TaskEmbedding, Tower, mix, reverse_gradient
+from methods.prompts import PromptHead, divergence, entropy, mean_of
 
 CLUSTERING_ROWS = 4096
 
@@ -162,7 +163,7 @@ class MPTRec(MultiTaskModel):
         if self.heads:
             for name in self.heads:
                 if f"attention/{name}" in outputs:
-                    terms[f"kl/{name}"] = self.config.kl_weight * _divergence(outputs[f"attention/{name}"])
+                    terms[f"kl/{name}"] = self.config.kl_weight * divergence(outputs[f"attention/{name}"])
             return terms
         if self.config.gen_coe:
             for task in self.tasks:
@@ -183,7 +184,7 @@ class MPTRec(MultiTaskModel):
         """Lambda of this step; 0 while ``adversary="assigned"`` waits for environments."""
         fraction = progress.fraction
         if self.config.adversary == "assigned":
-            if not self._assignments:
+            if not self._assignments or self._assignments[0][0] >= progress.epochs:
                 return 0.0
             start = self._assignments[0][0] / progress.epochs
             fraction = (fraction - start) / (1 - start)
@@ -277,7 +278,7 @@ class MPTRec(MultiTaskModel):
                 attention = head.attention(z, self._embeddings())
                 if attention is not None:
                     gates[f"attention/{name}"] = attention
-                    gates[f"entropy/{name}"] = _entropy(attention)
+                    gates[f"entropy/{name}"] = entropy(attention)
             for name, weights in gates.items():
                 sums[name] = sums.get(name, 0) + weights.sum(0)
             if self._adversary and self.environments is not None:
@@ -306,7 +307,7 @@ class MPTRec(MultiTaskModel):
     # ---- stage 2 --------------------------------------------------------------------------------------------------
 
     def add_task(self, task: Task) -> Sequence[nn.Module]:
-        self.heads[task.name] = _Head(self.embed.width, self.config)
+        self.heads[task.name] = PromptHead(self.embed.width, self.config)
         return [self.heads[task.name]]
 
     def frozen_features(self, batch: Batch) -> dict[str, Tensor]:
@@ -317,7 +318,7 @@ class MPTRec(MultiTaskModel):
         if self.config.use != "general":
             specific = {f"specific/{name}": part(z) for name, part in self.specific.items()}
             # with fixed weights the mixture is all that is read
-            features |= {"mixed": _mean(list(specific.values()))} if self.config.fusion == "fixed" else specific
+            features |= {"mixed": mean_of(list(specific.values()))} if self.config.fusion == "fixed" else specific
         return features
 
     def forward_new(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -358,56 +359,6 @@ class MPTRec(MultiTaskModel):
         return bool(self.config.env_coe) and not self.heads
 
 
-class _Head(nn.Module):
-    """What stage 2 adds for one new task."""
-
-    def __init__(self, width: int, config: MPTRec.Config) -> None:
-        super().__init__()
-        m = config.hidden[-1]
-        self.use, self.fusion, self.temperature = config.use, config.fusion, config.temperature
-        self.embedding = TaskEmbedding(m)
-        self.projection = None
-        if config.fusion in ("prompt", "kl"):
-            self.projection = nn.Sequential(
-                nn.Linear(width, m // 2, bias=False), nn.ReLU(), nn.Linear(m // 2, m, bias=False), nn.LayerNorm(m)
-            )
-        self.gate = Gate(width, 2)
-        self.tower = Tower(m, config.tower)
-
-    def outputs(
-        self, name: str, z: Tensor, general: Tensor | None, specific: Sequence[Tensor], embeddings: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Logits under ``name``; the attention weights too, where the loss reads them."""
-        weights = self.gate(z)
-        if self.use == "general":
-            return {name: self.tower(weights[:, 1:] * general)}
-        attention = self.attention(z, embeddings)
-        mixed = _mean(specific) if attention is None else mix(attention, specific)
-        adapted = mixed * self.embedding.weight
-        if self.use == "specific":
-            fused = weights[:, :1] * adapted
-        else:
-            assert general is not None
-            fused = mix(weights, [adapted, general])
-        outputs = {name: self.tower(fused)}
-        if self.fusion == "kl" and self.training and attention is not None:
-            outputs[f"attention/{name}"] = attention
-        return outputs
-
-    def attention(self, z: Tensor, embeddings: Tensor | None) -> Tensor | None:
-        """Weights [B, K] of the specific representations; None for equal ones."""
-        if embeddings is None:
-            return None
-        if self.projection is not None:
-            return torch.softmax(self.projection(z) @ embeddings.T / self.temperature, -1)
-        return torch.softmax(embeddings @ self.embedding.weight / self.temperature, -1).expand(len(z), -1)
-
-
-def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    first, *rest = tensors
-    return sum(rest, start=first) / (len(rest) + 1)
-
-
 def _ranks(losses: Tensor) -> Tensor:
     """Each column's values by their share of smaller values in the column, in [0, 1); NaN stays."""
     ranks = torch.full_like(losses, math.nan)
@@ -416,13 +367,3 @@ def _ranks(losses: Tensor) -> Tensor:
         order = losses[rows, task].argsort(stable=True)
         ranks[rows[order], task] = torch.arange(len(rows), device=losses.device, dtype=losses.dtype) / max(len(rows), 1)
     return ranks
-
-
-def _entropy(attention: Tensor) -> Tensor:
-    """Of each row's weights, [B]."""
-    return -(attention * attention.clamp(min=1e-12).log()).sum(-1)
-
-
-def _divergence(attention: Tensor) -> Tensor:
-    """Mean over rows of KL(attention || uniform)."""
-    return (math.log(attention.shape[-1]) - _entropy(attention)).mean()

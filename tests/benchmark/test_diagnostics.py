@@ -23,6 +23,7 @@ SMALL = {"embedding_dim": 2, "hidden": (8,), "tower": (4,)}
 def test_mpt_rec_in_one_epoch_warns_and_in_four_it_does_not():
     short = execute(key(method="mpt_rec", config=SMALL, epochs=1, patience=1), FakeData(), CPU)
     assert any("adversary did not act" in warning for warning in short.warnings)
+    assert short.flops is not None  # counted after training, as a step of a budget of one epoch
     long = execute(key(method="mpt_rec", config=SMALL, learning_rate=3e-3), FakeData(), CPU)
     kept = long.selection.epoch
     assert any("adversary did not act" in warning for warning in long.warnings) == (kept <= 2)
