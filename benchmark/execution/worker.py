@@ -52,6 +52,7 @@ NUMERIC_ENVIRONMENT = (
     "DNNL_MAX_CPU_ISA",
     "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS",
+    "MPTBENCH_NUMERICS",
     "NPY_DISABLE_CPU_FEATURES",
 )
 """Variables that choose kernels, and so bits. They count when torch is loaded; the driver's hold on every worker."""
