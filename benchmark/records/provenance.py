@@ -25,6 +25,7 @@ NUMERIC_PACKAGES = ("torch", "numpy", "scipy")
 HASHED = (
     *folder(ROOT / "benchmark/training"),
     *folder(ROOT / "benchmark/spec"),
+    ROOT / "benchmark/records/lineage.py",
     ROOT / "benchmark/core/ranks.py",
     ROOT / "benchmark/core/seeding.py",
     ROOT / "methods/base.py",

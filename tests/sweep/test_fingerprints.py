@@ -70,7 +70,11 @@ def unnoticed(monkeypatch, path, fingerprint):
     "path, text, other",
     [
         ("datasets_registry/encoding/store.py", "draw >= self._hidden", "draw < self._hidden"),
-        ("datasets_registry/encoding/store.py", "[offset]", "[offset + 1]"),
+        (
+            "datasets_registry/encoding/store.py",
+            "np.array(schema.offsets, np.int32)",
+            "1 + np.array(schema.offsets, np.int32)",
+        ),
         ("benchmark/training/backend.py", "set_flush_denormal(True)", "set_flush_denormal(False)"),
     ],
     ids=["hidden labels inverted", "offsets shifted by one", "denormals not flushed"],

@@ -127,7 +127,7 @@ def test_stale_records_are_run_again_when_asked_and_shown_by_status_and_tables(r
         record.run_id = listing_id(record)
         write_record(run_directory(tmp_path / "out", record.key), record)
     assert len(trees.status_of(tmp_path / "out")["stale"]) == 1
-    assert trees.report_options(tmp_path / "out")["stale"] == [records[1].run_id]
+    assert list(trees.report_options(tmp_path / "out")["stale"]) == [records[1].run_id]
 
 
 def listing_id(record):
