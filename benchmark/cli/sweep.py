@@ -29,11 +29,11 @@ from benchmark.cli.trees import check_track, other_suite, remember_suite, report
 from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
 from benchmark.execution.executor import Options, Summary, execute_plan
 from benchmark.execution.places import devices
+from benchmark.execution.runner import visible_gpus
 from benchmark.planning.estimate import at_hand
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
-from benchmark.training.backend import visible_gpus
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.core.errors import DataError, UsageError
+from benchmark.planning.configs import resolve_config
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import read_records
@@ -269,8 +270,9 @@ def test_a_bad_config_file_is_named_with_what_is_wrong_in_it(mpt, tmp_path, cont
 
 
 def space(method, dataset="tiny", arms=None, **fixed):
-    key = make_plan(suite(datasets=(dataset,), methods=(method,), config={method: fixed})).runs[-1].key
-    return search_space(method, key.config, key.budget["learning_rate"], fixed, arms)
+    model = METHODS.get(method)
+    config = resolve_config(model.Config, method, model.info.presets.get(dataset, {}), fixed)
+    return search_space(method, config, 1e-3, fixed, arms)
 
 
 def test_every_method_is_searched_in_the_same_number_of_dimensions():

@@ -1,1 +1,0 @@
-"""The engine of many machines: runs as tasks of a Dask cluster."""
