@@ -7,7 +7,8 @@ standard normal, and P(y_k = 1 | x, z) = sigmoid(bias_k + (t_k + sin(2 t_k + 1))
 the mean probability is the task's base rate. Given the row, labels of different tasks are independent.
 
 **Relatedness.** ``like`` has weights of correlation 0.7 with ``click``'s. ``share``, the new task, has the weights
-rho a_click + sqrt(1 - rho^2) a_own: rho = 1 identical, 0.9 related, 0 unrelated, -1 opposed. The link t + sin(2 t + 1)
+rho a_click + sqrt(1 - rho^2) a_own: rho = 1 identical, 0.9 related, 0 unrelated, -1 opposed; ``synthetic@rho0.5``
+turns it to any value. The link t + sin(2 t + 1)
 is not odd, so opposed tasks are no sign flip of one another. All variants share rows and old tasks' labels bit for
 bit; only ``share`` differs.
 
@@ -22,10 +23,12 @@ Rows come in blocks of BLOCK, each from its own random stream, so a larger datas
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.core.errors import UsageError
 from benchmark.core.seeding import numpy_stream
 from datasets_registry.base import Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
@@ -52,6 +55,16 @@ class Synthetic(Dataset):
 
     def configuration(self) -> str:
         return repr((self.rows, self.vocabulary, self.numerics, self.base_rates, self.noise, self.rho))
+
+    def vary(self, word: str) -> Dataset | None:
+        """``rho0.5``: the new task's correlation with ``click`` turned to that, from 1 (identical) to -1 (opposed)."""
+        match = re.fullmatch(r"rho(-?\d+(?:\.\d+)?)", word)
+        if match is None:
+            return None
+        rho = float(match[1])
+        if not -1 <= rho <= 1:
+            raise UsageError(f"Profile '{word}' of '{self.name}': rho must lie in [-1, 1].")
+        return dataclasses.replace(self, title=f"Synthetic, rho {rho:g}", rho=rho)
 
     def read(self, files: Mapping[str, Path], chunk_rows: int) -> Iterator[Chunk]:
         import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,19 +66,19 @@ def size_option(arm: Arm) -> str | None:
     return next((name for name, value in arm.options.items() if isinstance(value, int)), None)
 
 
-def fitted(count: Mapping[int, int] | Any, arm: Arm, options: Mapping[str, float], target: int) -> Sized:
+def fitted(count: Callable[[Mapping[str, float]], int], arm: Arm, options: Mapping[str, float], target: int) -> Sized:
     """The options with which an arm trains as nearly ``target`` weights as it can.
 
     ``count(options)`` gives the number of trained weights. It is affine in the size option for every arm there is (each
-    unit of width or rank brings the same weights), so two counts give the nearest whole number.
+    unit of width or rank brings the same weights), so two counts give the nearest whole number and the weights with it.
     """
     name = size_option(arm)
     if name is None:
         return Sized(options, count(options))
     one, two = (count({**options, name: size}) for size in (1, 2))
-    size = max(1, round(1 + (target - one) / max(two - one, 1)))
-    chosen = {**options, name: size}
-    return Sized(chosen, count(chosen))
+    each = max(two - one, 1)
+    size = max(1, round(1 + (target - one) / each))
+    return Sized({**options, name: size}, one + (size - 1) * each)
 
 
 def trained_weights(

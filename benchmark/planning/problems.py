@@ -44,13 +44,14 @@ class Problem:
 def problems(suite: Suite, dataset: Dataset, name: str) -> list[Problem]:
     """The problems of one dataset, in the order of its tasks or of the shares. Raises UsageError."""
     each = suite.new_tasks in (EACH, (EACH,))
-    orders = suite.chain.get(name) or suite.chain.get(name.partition("@")[0]) or suite.chain.get("*") or ()
+    orders = suite.chain.get(name) or suite.chain.get(name.partition("@")[0]) or suite.chain.get("*")
+    orders = orders or ((dataset.chain, dataset.chain[::-1]) if dataset.chain else ())
     if (each or suite.new_tasks) and suite.chain:
         raise UsageError("A suite has new_tasks or a chain, not both: the chain names its new tasks.")
     if suite.label_shares and (suite.new_tasks or suite.chain):
         raise UsageError("label_shares thin the labels of the dataset's own new tasks: no new_tasks or chain with it.")
     if each:
-        tasks = _known(dataset, suite.tasks.get(name.partition("@")[0]) or [task.name for task in dataset.tasks])
+        tasks = dataset.candidates or tuple(task.name for task in dataset.tasks)
         if len(tasks) < 2:
             raise UsageError(f"{name} has one task alone: none of them can be new to the others.")
         return [Problem(name, dataset, tuple(t for t in tasks if t != new), (new,), shared=True) for new in tasks]

@@ -63,11 +63,11 @@ class Suite(StrictTable):
     found (`benchmark.tuning`). A file of such a search brings ``dataset_arm_config`` (options of an arm for a method on
     a dataset, below ``arm_config``) and ``search``, what was spent on each method, and makes the track "tuned".
 
-    ``new_tasks``: "each" makes every task of a dataset the new one in turn (of those in ``tasks`` by dataset, if it is
-    named there). ``chain``: new tasks that arrive one after another, in one order or a list of orders, for all datasets
-    or in a table by dataset. ``label_shares``: percentages of the new tasks' training labels; a share with fewer than
-    ``least_positives`` positives is skipped. ``trained_weights``: numbers of weights that the arms' options are fitted
-    to.
+    ``new_tasks``: "each" makes every task of a dataset that is a candidate the new one in turn. ``chain``: new tasks
+    that arrive one after another, in one order or a list of orders, for all datasets or in a table by dataset;
+    "declared": the dataset's own chain, there and back. ``label_shares``: percentages of the new tasks' training
+    labels; a share with fewer than ``least_positives`` positives is skipped. ``trained_weights``: numbers of weights
+    that the arms' options are fitted to.
     """
 
     name: str
@@ -77,7 +77,6 @@ class Suite(StrictTable):
     arms: tuple[str, ...] = ("joint", "frozen", "finetune")
     seeds: tuple[int, ...] = (0, 1, 2)
     new_tasks: tuple[str, ...] | Literal["each"] | None = None
-    tasks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     chain: Mapping[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
     label_shares: tuple[Share, ...] = ()
     least_positives: int = Field(20, ge=1)
@@ -102,10 +101,12 @@ class Suite(StrictTable):
         """One order, or several, for all datasets ("*") or by dataset."""
 
         def orders(value: Any) -> Any:
+            if value == "declared":
+                return ()
             single = isinstance(value, list | tuple) and value and all(isinstance(task, str) for task in value)
             return (value,) if single else value
 
-        tables = chain if isinstance(chain, Mapping) else {"*": chain}
+        tables = chain if isinstance(chain, Mapping) else {"*": chain} if chain else {}
         return {dataset: orders(value) for dataset, value in tables.items()}
 
     def budget_for(self, dataset: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from benchmark.records.record import read_records
 from benchmark.report import (
     appendix,
     arrays,
+    chains,
     claims,
     cost,
     figures,
@@ -22,6 +23,7 @@ from benchmark.report import (
     published,
     search,
     serving,
+    studies,
     tables,
     writers,
 )
@@ -34,7 +36,7 @@ from benchmark.report.measures import machine_kind
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot
 
-MAIN = ("old_tasks", "old_task_effect", "new_task", "across_datasets")
+MAIN = ("study_", "old_tasks", "old_task_effect", "new_task", "across_datasets")
 """Tables that a run ends with; the others are files."""
 
 FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_separated}
@@ -85,7 +87,7 @@ def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **
     """
     records, problems = read_records(out)
     groups = group_records(records, titles, _options((out,), stale, options))
-    return _report(groups, problems)
+    return _report(groups, problems, chains.chains(records, titles))
 
 
 def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[Path]:
@@ -128,7 +130,7 @@ def compare(
     return _report(groups, [*problems, *damaged])
 
 
-def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
+def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[chains.Chain] = ()) -> Report:
     made: list[Table] = []
     plots: list[Plot | None] = []
     names = slugs(groups)
@@ -152,9 +154,11 @@ def _report(groups: Sequence[Group], problems: Sequence[str]) -> Report:
         plots += [figures.forest(group, slug, differences), figures.curves(group, slug)]
         plots += [*figures.variants(group, slug), *arrays.representations(group, slug), arrays.attention(group, slug)]
         plots += diagnostics(group, slug)
-    studies = overall.studies(groups)
-    made += [overall.across(study) for study in studies]
-    plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in studies)]
+    across = overall.studies(groups)
+    made += [overall.across(study) for study in across]
+    plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in across)]
+    answered = [*studies.studies(groups), *chains.study(along)]
+    made, plots = [table for table, _ in answered] + made, [plot for _, plot in answered] + plots
     return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems), tuple(groups))
 
 

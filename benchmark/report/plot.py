@@ -94,7 +94,7 @@ def _written(value: object) -> object:
 @cache
 def code_hash() -> str:
     """Hash of what draws: this package's drawing modules and the version of the drawing library."""
-    names = ("plot.py", "figures.py", "arrays.py", "style.py")
+    names = ("plot.py", "figures.py", "arrays.py", "style.py", "answers.py", "chains.py", "studies.py")
     sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
     return blake2b(sources + version("matplotlib").encode(), digest_size=8).hexdigest()
 

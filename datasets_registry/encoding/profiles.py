@@ -56,7 +56,7 @@ def apply(dataset: Dataset, words: str) -> tuple[Dataset, Profile]:
     """
     base, profile = dataset, Profile()
     for word in words.split("+"):
-        changed = dataset.vary(word) if word in base.variants else None
+        changed = dataset.vary(word)
         if changed is not None:
             dataset = changed
         elif word in base.splits:

@@ -1,0 +1,131 @@
+"""What the tables and figures of the studies share: rows of samples, the answer as a sentence, lines with intervals."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark.report import style, transfer
+from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine
+from benchmark.report.measures import arm_title, degradation
+from benchmark.report.plot import Row, below, unique
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method and the arm by which it takes in a group's new tasks."""
+
+    group: Group
+    variant: Variant
+    arm: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.group.labels[self.variant]}, {arm_title(self.arm)}"
+
+    def score(self) -> Sample:
+        """Mean test score of the new tasks."""
+        return _mean([self.group.score(self.variant, self.arm, task) for task in self.group.new_tasks])
+
+    def gain(self) -> Sample:
+        """Mean over the new tasks of the score over that of a model of this task alone."""
+        return _mean(
+            [
+                self.group.score(self.variant, self.arm, task).combine(self.group.single_task(task), transfer.gain)
+                for task in self.group.new_tasks
+            ]
+        )
+
+    def degradation(self) -> Sample:
+        """Mean loss of the old tasks against stage 0."""
+        return degradation(self.group, self.variant, self.arm, transfer.mean_degradation)
+
+
+def ways(group: Group) -> list[Way]:
+    """All ways of taking in the new tasks that a group has runs of, joint retraining among them."""
+    return [
+        Way(group, variant, arm)
+        for variant in group.variants
+        if variant.method != SINGLE_TASK
+        for arm in group.arms(variant)
+        if arm != SCRATCH
+    ]
+
+
+def light(way: Way) -> bool:
+    """Whether the way is an alternative to training everything anew."""
+    return way.arm != JOINT
+
+
+def sentence(text: str) -> str:
+    """With a capital at the start and one full stop at the end."""
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
+def caption_above(drawn: Figure, rows: Sequence[Row]) -> None:
+    """The answer over the picture; it stands in every row of the data."""
+    width = int(drawn.get_figwidth() * 17)
+    drawn.suptitle("\n".join(textwrap.wrap(rows[0]["answer"], width)), fontsize=7, x=0.02, ha="left")
+
+
+def lines(
+    axes: Axes, rows: Sequence[Row], x: str, y: str, scale: Callable[[float], float] = lambda value: value
+) -> None:
+    """One line for each way: colour by arm, stroke by method, the interval as bars."""
+    arms, methods = unique(rows, "arm"), unique(rows, "method")
+    for method in methods:
+        for arm in arms:
+            points = [r for r in rows if (r["method"], r["arm"]) == (method, arm) and r[y] is not None]
+            if points:
+                axes.errorbar(
+                    [p[x] for p in points], [scale(p[y]) for p in points],
+                    [scale(p.get(f"{y}_half_width") or 0.0) for p in points], color=shade(arm, arms),
+                    linestyle=LINES[methods.index(method) % len(LINES)], marker="o", markersize=2.5, linewidth=1,
+                    elinewidth=0.5,
+                )  # fmt: skip
+
+
+def shade(arm: str, arms: Sequence[str]) -> str:
+    return style.COLOURS[list(arms).index(arm) % len(style.COLOURS)]
+
+
+def legend(drawn: Figure, rows: Sequence[Row]) -> None:
+    """Arms by colour, methods by stroke."""
+    from matplotlib.lines import Line2D
+
+    arms, methods = unique(rows, "arm"), unique(rows, "method")
+    handles = [Line2D([], [], color=shade(arm, arms), marker="o", markersize=3, label=arm_title(arm)) for arm in arms]
+    if len(methods) > 1:
+        handles += [
+            Line2D([], [], color="black", linestyle=LINES[i % len(LINES)], label=method)
+            for i, method in enumerate(methods)
+        ]
+    below(drawn, handles)
+
+
+def mean_of(sample: Sample) -> float | None:
+    found = sample.interval()
+    return None if found is None else found.mean
+
+
+def clearly(sample: Sample, sign: int) -> bool:
+    """Whether the mean is on that side of 0 with its whole interval over seeds (with one seed: the value itself)."""
+    found = sample.interval()
+    return found is not None and sign * found.mean - (found.half_width or 0.0) > 0
+
+
+def half_width_of(sample: Sample) -> float | None:
+    found = sample.interval()
+    return None if found is None else found.half_width
+
+
+def _mean(samples: Sequence[Sample]) -> Sample:
+    return samples[0] if len(samples) == 1 else combine(samples, lambda values: sum(values) / len(values))

@@ -1,0 +1,270 @@
+"""Chains: what the old tasks lose, and what all costs, with the number of tasks that have arrived one after another.
+
+Measures after stage n, over the scores a[i, t] of task t after stage i: the average score of all tasks known, backward
+transfer (Lopez-Paz & Ranzato, NeurIPS 2017, equation 3) and forgetting (Chaudhry et al., ECCV 2018, equation 3), each
+over the tasks that were known before the stage; see `benchmark.report.transfer`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark.records.record import Key, Record
+from benchmark.report import transfer
+from benchmark.report.answers import caption_above, half_width_of, legend, lines, mean_of, sentence
+from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, canonical, score, worst_code
+from benchmark.report.measures import arm_title
+from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
+from benchmark.report.plot import Plot, logarithmic_counts
+from benchmark.report.plot import Row as Point
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MEASURES = ("average", "backward", "forgetting", "gain", "trained", "stored", "flops", "seconds")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One method and arm along one order: by seed the runs of all stages, stage 0 first, None where there is none."""
+
+    dataset: str
+    method: str
+    title: str
+    arm: str
+    order: tuple[str, ...]
+    old: tuple[str, ...]
+    stages: Mapping[int, Sequence[Record | None]]
+    single: Mapping[tuple[int, str], Record]
+
+    def sample(self, stage: int, measure: str) -> Sample:
+        """One of MEASURES after ``stage`` new tasks, over seeds."""
+        values, codes = {}, {}
+        for seed, runs in self.stages.items():
+            found = _measured(self, seed, runs[: stage + 1], measure)
+            if isinstance(found, str):
+                codes[seed] = found
+            else:
+                values[seed] = found
+        return Sample(values, codes)
+
+
+def chains(records: Iterable[Record], titles: Mapping[str, str]) -> list[Chain]:
+    """All chains of a result tree in a fixed order; orders that share their first stages share those runs."""
+    places: dict[tuple, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.key.scored == "test":
+            places[_place(record.key)].append(record)
+    found = []
+    for place, members in sorted(places.items()):
+        orders = sorted({tuple(r.key.chain) for r in members if r.key.arm != JOINT and _whole(r.key)})
+        for order in orders:
+            found += list(_along(place, members, order, titles))
+    return found
+
+
+def _along(
+    place: tuple, members: Sequence[Record], order: tuple[str, ...], titles: Mapping[str, str]
+) -> Iterator[Chain]:
+    runs: dict[tuple, Record] = {}
+    single: dict[tuple[int, str], Record] = {}
+    for record in sorted(members, key=lambda r: (r.status == "ok", r.run_id)):
+        key = record.key
+        if key.arm == SCRATCH:
+            single[key.seed, key.tasks[0]] = record
+        else:
+            way = key.method, canonical(key.config), key.arm, canonical(key.arm_config)
+            runs[(*way, tuple(key.chain), key.seed)] = record
+    found = sorted({place_[:4] for place_ in runs if place_[2] != STAGE0})
+    seeds = sorted({place_[-1] for place_ in runs})
+    for method, config, arm, options in found:
+        alike = [other for other in found if (other[0], other[2]) == (method, arm)]
+        label = arm if len(alike) == 1 else f"{arm} ({options})"
+
+        def run(stage: int, seed: int, way: tuple = (method, config, arm, options)) -> Record | None:
+            if stage == 0:
+                return runs.get((way[0], way[1], STAGE0, canonical({}), (), seed))
+            brought = order[:stage]
+            if way[2] == JOINT:  # the order changes no retraining; with all tasks it is the ordinary one
+                brought = () if stage == len(order) else tuple(task for task in place[3] if task in brought)
+            return runs.get((*way, brought, seed))
+
+        stages = {seed: [run(stage, seed) for stage in range(len(order) + 1)] for seed in seeds}
+        if any(stage is not None for runs_ in stages.values() for stage in runs_[1:]):
+            yield Chain(place[0], method, titles.get(method) or method, label, order, place[2], stages, single)
+
+
+def _measured(chain: Chain, seed: int, runs: Sequence[Record | None], measure: str) -> float | str:
+    """A measure after the last of ``runs``, or the code of why there is none."""
+    missing = [run for run in runs if run is None or run.status != "ok"]
+    lacking = ["missing" if run is None else STATUS_CODES[run.status] for run in missing]
+    if lacking:
+        return worst_code(lacking)
+    done = [run for run in runs if run is not None]
+    last, new = done[-1], list(chain.order[: len(done) - 1])
+    before = [*chain.old, *new[:-1]]
+    scores = [_scores(run) for run in done]
+    found: float | None
+    if measure == "average":
+        known = [scores[-1].get(task) for task in (*chain.old, *new)]
+        found = None if any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
+    elif measure == "backward":
+        found = transfer.backward_transfer(scores, before)
+    elif measure == "forgetting":
+        found = transfer.forgetting(scores, before)
+    elif measure == "gain":
+        singles = [_scores(run).get(t) if (run := chain.single.get((seed, t))) else None for t in new]
+        gains = [transfer.gain(scores[-1].get(task), alone) for task, alone in zip(new, singles, strict=True)]
+        found = None if None in gains or not gains else sum(g for g in gains if g is not None) / len(gains)
+    elif measure == "trained":
+        found = float(last.params.trainable) if last.params else None
+    elif measure == "stored":
+        found = float(last.params.total + last.params.reserved) if last.params else None
+    elif measure == "flops":
+        found = last.flops.forward if last.flops else None
+    else:
+        found = sum(run.seconds.total for run in done[1:] if run.seconds)
+    return "undefined" if found is None else found
+
+
+def study(found: Sequence[Chain]) -> list[tuple[Table, Plot | None]]:
+    """Table and figure of all chains; empty where there are none."""
+    return [(table(found), figure(found))] if found else []
+
+
+def table(found: Sequence[Chain]) -> Table:
+    """All stages of all chains."""
+    rows = []
+    for chain in found:
+        seeds = len(chain.stages)
+        for stage in range(1, len(chain.order) + 1):
+            cells = {name: chain.sample(stage, name).cell(seeds) for name in MEASURES}
+            rows.append(
+                Row(
+                    {
+                        "dataset": Cell(text=chain.dataset),
+                        "method": Cell(text=chain.title),
+                        "arm": Cell(text=arm_title(chain.arm)),
+                        "order": Cell(text=" > ".join(chain.order)),
+                        "stage": Cell(float(stage)),
+                        "task": Cell(text=chain.order[stage - 1]),
+                        **cells,
+                    },
+                    rule_above=stage == 1,
+                )
+            )
+    return Table(
+        "study_chains",
+        f"New tasks one after another. {answer(found)}",
+        (
+            Column("dataset", "Dataset", "text"),
+            Column("method", "Method", "text"),
+            Column("arm", "Arm", "text"),
+            Column("order", "Order", "text"),
+            Column("stage", "new tasks", "count"),
+            Column("task", "arrived", "text"),
+            Column("average", "average score"),
+            Column("backward", "backward transfer", signed=True),
+            Column("forgetting", "forgetting", signed=True),
+            Column("gain", "gain over single task", signed=True),
+            Column("trained", "trained now", "count"),
+            Column("stored", "stored", "count"),
+            Column("flops", "serving FLOPs", "count"),
+            Column("seconds", "seconds so far", "seconds"),
+        ),
+        tuple(rows),
+        (
+            "Average score over all tasks known; backward transfer and forgetting over the tasks known before; gain "
+            "over the new tasks that have arrived. Mean over seeds with a 95 % Student-t interval.",
+            "Joint retraining starts afresh at every stage, with all tasks known by then. Inputs are those that every "
+            "task of the chain allows, at every stage. Stored: all weights that serving needs, reserved rows too.",
+        ),
+    )
+
+
+def answer(found: Sequence[Chain]) -> str:
+    """What the chains say, in two sentences: the best average in the end, and who forgot."""
+    averages: dict[str, list[float]] = defaultdict(list)
+    losses: dict[str, list[float]] = defaultdict(list)
+    for chain in found:
+        average, backward = (chain.sample(len(chain.order), name) for name in ("average", "backward"))
+        name = f"{chain.title}, {arm_title(chain.arm)}"
+        if (value := mean_of(average)) is not None:
+            averages[name].append(value)
+        if (value := mean_of(backward)) is not None:
+            losses[name].append(value)
+    if not averages:
+        return "No chain is complete yet."
+    best = max(averages, key=lambda name: sum(averages[name]) / len(averages[name]))
+    text = f"After the last task the highest average score is {sum(averages[best]) / len(averages[best]):.4f} ({best})"
+    if losses:
+        worst = min(losses, key=lambda name: min(losses[name]))
+        still = sum(all(value == 0.0 for value in values) for values in losses.values())
+        text += (
+            f"; of {len(losses)} ways {still} changed no earlier task at all, and the earlier tasks lost most with "
+            f"{worst} (backward transfer {min(losses[worst]):+.4f})"
+        )
+    return sentence(text)
+
+
+def figure(found: Sequence[Chain]) -> Plot | None:
+    """Average score, backward transfer, stored weights and serving cost against the number of new tasks."""
+    together: dict[tuple, list[Chain]] = defaultdict(list)
+    for chain in found:
+        together[chain.dataset, chain.title, chain.arm].append(chain)
+    said, first = answer(found), found[0].dataset
+    rows: list[Point] = []
+    for (dataset, title, arm), members in together.items():
+        if dataset != first:
+            continue  # one picture shows one dataset; the table has all
+        for stage in range(1, len(members[0].order) + 1):
+            point: Point = {"answer": said, "dataset": dataset, "method": title, "arm": arm, "tasks": stage}
+            for name in ("average", "backward", "stored", "flops"):
+                pooled = _over_orders([chain.sample(stage, name) for chain in members])
+                point[name], point[f"{name}_half_width"] = mean_of(pooled), half_width_of(pooled)
+            rows.append(point)
+    rows = [row for row in rows if row["average"] is not None]
+    return Plot("study_chains", rows, draw, 4.2, 5.2) if len({row["tasks"] for row in rows}) > 1 else None
+
+
+def draw(drawn: Figure, rows: Sequence[Point]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    caption_above(drawn, rows)
+    titles = {
+        "average": "average score", "backward": "backward transfer", "stored": "stored weights",
+        "flops": "serving FLOPs per row",
+    }  # fmt: skip
+    for axes, (name, title) in zip(drawn.subplots(2, 2).flat, titles.items(), strict=True):
+        lines(axes, rows, "tasks", name)
+        axes.set_ylabel(title)
+        axes.set_xlabel("new tasks so far")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name in ("stored", "flops"):
+            axes.set_yscale("log")
+            logarithmic_counts(axes.yaxis)
+    legend(drawn, rows)
+
+
+def _over_orders(samples: Sequence[Sample]) -> Sample:
+    """Seed by seed the mean over orders that have the seed."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for sample in samples:
+        for seed, value in sample.values.items():
+            values[seed].append(value)
+    return Sample({seed: sum(found) / len(found) for seed, found in values.items()})
+
+
+def _scores(run: Record) -> dict[str, float | None]:
+    return {task: value if isinstance(value := score(run, task), float) else None for task in run.scores}
+
+
+def _place(key: Key) -> tuple:
+    return key.dataset, key.split, tuple(key.old_tasks), tuple(key.new_tasks), canonical(key.budget), key.selection
+
+
+def _whole(key: Key) -> bool:
+    return bool(key.chain) and len(key.chain) == len(key.new_tasks)

@@ -1,0 +1,103 @@
+"""Tables and figures of the studies, from made records with hand-computed measures."""
+
+import pytest
+
+from benchmark.records.record import run_id
+from benchmark.report import chains, studies
+from benchmark.report.groups import group_records
+from tests.report import made
+
+TITLES = {"m": "Method M"}
+
+
+def keyed(record, **changes):
+    key = record.key.model_copy(update=changes)
+    return record.model_copy(update={"key": key, "run_id": run_id(key)})
+
+
+def cell(table, column, **where):
+    (row,) = [row.cells for row in table.rows if all(row.cells[k].text == v for k, v in where.items())]
+    return row[column].value if row[column].value is not None else row[column].code
+
+
+def chain(scores, order=("b", "c"), arm="finetune", seed=0):
+    """Records of one chain from the scores after stage 0, 1 and 2."""
+    place = {"dataset": "d", "old": ["a"], "new": ["b", "c"]}
+    found = [made.record("m", "stage0", seed, scores[0], total=1000, **place)]
+    for stage in (1, 2):
+        run = made.record(
+            "m", arm, seed, scores[stage], total=1000 + 10 * stage, trainable=10, tasks=[order[stage - 1]], **place
+        )
+        found.append(keyed(run, chain=list(order[:stage]), stage=stage))
+    return found
+
+
+def test_measures_along_a_chain_are_those_computed_by_hand():
+    records = chain([{"a": 0.9}, {"a": 0.8, "b": 0.7}, {"a": 0.85, "b": 0.6, "c": 0.75}])
+    records += [
+        made.record("single_task", "scratch", 0, {t: 0.65}, dataset="d", old=["a"], new=["b", "c"], tasks=[t])
+        for t in "bc"
+    ]
+    (found,) = chains.chains(records, TITLES)
+    ((table, plot),) = chains.study([found])
+    values = {name: [row.cells[name].value for row in table.rows] for name in chains.MEASURES}
+    assert values["average"] == pytest.approx([(0.8 + 0.7) / 2, (0.85 + 0.6 + 0.75) / 3])
+    # backward transfer against the stage in which a task was learnt, forgetting against its best one before
+    assert values["backward"] == pytest.approx([-0.1, ((0.85 - 0.9) + (0.6 - 0.7)) / 2])
+    assert values["forgetting"] == pytest.approx([0.1, ((0.9 - 0.85) + (0.7 - 0.6)) / 2])
+    assert values["gain"] == pytest.approx([0.05, ((0.6 - 0.65) + (0.75 - 0.65)) / 2])
+    assert values["trained"] == [10, 10] and values["seconds"] == [60, 120]
+    assert "backward transfer -0.0750" in table.caption and plot.rows[0]["answer"] in table.caption
+
+
+def test_a_stage_that_failed_is_a_code_and_stages_after_it_too():
+    records = chain([{"a": 0.9}, {"a": 0.8, "b": 0.7}, {"a": 0.85, "b": 0.6, "c": 0.75}])
+    broken = records[1].model_copy(update={"status": "oom", "scores": {}})
+    ((table, _),) = chains.study(chains.chains([records[0], broken, records[2]], TITLES))
+    assert [row.cells["average"].code for row in table.rows] == ["OOM", "OOM"]
+    ((table, _),) = chains.study(chains.chains(records[1:], TITLES))
+    assert [row.cells["average"].code for row in table.rows] == ["missing", "missing"]
+
+
+def test_joint_retraining_of_a_chain_is_found_whatever_the_order():
+    place = {"dataset": "d", "old": ["a"], "new": ["b", "c"]}
+    records = chain([{"a": 0.9}, {"a": 0.9, "c": 0.7}, {"a": 0.9, "c": 0.7, "b": 0.6}], ("c", "b"))
+    records.append(keyed(made.record("m", "joint", 0, {"a": 0.88, "c": 0.8}, **place), chain=["c"]))
+    records.append(made.record("m", "joint", 0, {"a": 0.87, "b": 0.81, "c": 0.82}, **place))
+    ((table, _),) = chains.study(chains.chains(records, TITLES))
+    joint = [row.cells["average"].value for row in table.rows if row.cells["arm"].text == "joint"]
+    assert joint == pytest.approx([0.84, (0.87 + 0.81 + 0.82) / 3])
+
+
+def scarce(frozen, joint):
+    """Scores of the new task at 1 and at 100 % of its labels, over two seeds."""
+    records = []
+    for share, dataset in ((0, "d@new1pct"), (1, "d")):
+        for seed in (0, 1):
+            place = {"dataset": dataset, "old": ["a"], "new": ["c"]}
+            records.append(made.record("single_task", "scratch", seed, {"c": 0.7}, tasks=["c"], **place))
+            if share:
+                records.append(made.record("m", "stage0", seed, {"a": 0.9}, **place))
+            for arm, value in (("frozen", frozen), ("joint", joint)):
+                records.append(made.record("m", arm, seed, {"a": 0.9, "c": value[share] + seed / 1000}, **place))
+    return records
+
+
+def test_scarce_labels_say_at_which_shares_a_way_lies_ahead():
+    table, plot = studies.scarce_labels(group_records(scarce((0.72, 0.74), (0.6, 0.75)), TITLES))
+    assert "Method M, frozen: over joint retraining at 1 %, over a single-task model at 1 and 100 %" in table.caption
+    rows = [(row.cells["share"].value, row.cells["arm"].text, row.cells["ahead"].value) for row in table.rows]
+    assert rows[1] == (1.0, "frozen", pytest.approx(0.12)) and rows[3] == (100.0, "frozen", pytest.approx(-0.01))
+    assert [row.cells["degradation"].value for row in table.rows] == [0.0] * 4  # from the one stage 0 of all shares
+    assert {point["share"] for point in plot.rows} == {1.0, 100.0}
+
+
+def test_sizes_are_parted_by_gaps():
+    assert studies.size_classes([900, 1000, 1010, 9000, 10_000, 27_000]) == [1000, 1000, 1000, 10_000, 10_000, 27_000]
+
+
+def test_ordinary_results_hold_no_study():
+    records = [
+        made.record("m", arm, 0, {"a": 0.9, "c": 0.8}, old=["a"], new=["c"]) for arm in ("stage0", "joint", "frozen")
+    ]
+    assert studies.studies(group_records(records, TITLES)) == [] and chains.study(chains.chains(records, TITLES)) == []
