@@ -20,6 +20,7 @@ SUITES = Path(__file__).parents[1] / "suites"
 
 Table = TypeVar("Table", bound=StrictTable)
 Share = Annotated[float, Field(gt=0, le=100)]
+Weights = Annotated[int, Field(gt=0)]
 
 
 class Limits(StrictTable):
@@ -80,7 +81,7 @@ class Suite(StrictTable):
     chain: Mapping[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)
     label_shares: tuple[Share, ...] = ()
     least_positives: int = Field(20, ge=1)
-    trained_weights: tuple[int, ...] = ()
+    trained_weights: tuple[Weights, ...] = ()
     margin: float = Field(0.001, gt=0)
     budget: BudgetTable = BudgetTable()
     dataset_budget: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ over the tasks that were known before the stage; see `benchmark.report.transfer`
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,17 +132,23 @@ def _measured(chain: Chain, seed: int, runs: Sequence[Record | None], measure: s
 
 
 def study(found: Sequence[Chain]) -> list[tuple[Table, Plot | None]]:
-    """Table and figure of all chains; empty where there are none."""
-    return [(table(found), figure(found))] if found else []
+    """Table and figure of the chains of each dataset; empty where there are none."""
+    by_dataset: dict[str, list[Chain]] = defaultdict(list)
+    for chain in found:
+        by_dataset[chain.dataset].append(chain)
+    several = len(by_dataset) > 1
+    names = {dataset: re.sub(r"[^A-Za-z0-9.]+", "_", dataset) for dataset in by_dataset}
+    endings = {dataset: f"study_chains-{name}" if several else "study_chains" for dataset, name in names.items()}
+    return [(table(chains_, endings[d]), figure(chains_, endings[d])) for d, chains_ in by_dataset.items()]
 
 
-def table(found: Sequence[Chain]) -> Table:
+def table(found: Sequence[Chain], name: str) -> Table:
     """All stages of all chains."""
     rows = []
     for chain in found:
         seeds = len(chain.stages)
         for stage in range(1, len(chain.order) + 1):
-            cells = {name: chain.sample(stage, name).cell(seeds) for name in MEASURES}
+            cells = {measure: chain.sample(stage, measure).cell(seeds) for measure in MEASURES}
             rows.append(
                 Row(
                     {
@@ -157,7 +164,7 @@ def table(found: Sequence[Chain]) -> Table:
                 )
             )
     return Table(
-        "study_chains",
+        name,
         f"New tasks one after another. {answer(found)}",
         (
             Column("dataset", "Dataset", "text"),
@@ -210,24 +217,22 @@ def answer(found: Sequence[Chain]) -> str:
     return sentence(text)
 
 
-def figure(found: Sequence[Chain]) -> Plot | None:
+def figure(found: Sequence[Chain], name: str) -> Plot | None:
     """Average score, backward transfer, stored weights and serving cost against the number of new tasks."""
     together: dict[tuple, list[Chain]] = defaultdict(list)
     for chain in found:
-        together[chain.dataset, chain.title, chain.arm].append(chain)
-    said, first = answer(found), found[0].dataset
+        together[chain.title, chain.arm].append(chain)
+    said = answer(found)
     rows: list[Point] = []
-    for (dataset, title, arm), members in together.items():
-        if dataset != first:
-            continue  # one picture shows one dataset; the table has all
+    for (title, arm), members in together.items():
         for stage in range(1, len(members[0].order) + 1):
-            point: Point = {"answer": said, "dataset": dataset, "method": title, "arm": arm, "tasks": stage}
-            for name in ("average", "backward", "stored", "flops"):
-                pooled = _over_orders([chain.sample(stage, name) for chain in members])
-                point[name], point[f"{name}_half_width"] = mean_of(pooled), half_width_of(pooled)
+            point: Point = {"answer": said, "method": title, "arm": arm, "tasks": stage}
+            for measure in ("average", "backward", "stored", "flops"):
+                pooled = _over_orders([chain.sample(stage, measure) for chain in members])
+                point[measure], point[f"{measure}_half_width"] = mean_of(pooled), half_width_of(pooled)
             rows.append(point)
     rows = [row for row in rows if row["average"] is not None]
-    return Plot("study_chains", rows, draw, 4.2, 5.2) if len({row["tasks"] for row in rows}) > 1 else None
+    return Plot(name, rows, draw, 4.2, 5.2) if len({row["tasks"] for row in rows}) > 1 else None
 
 
 def draw(drawn: Figure, rows: Sequence[Point]) -> None:

@@ -45,7 +45,7 @@ Study = tuple[Table, Plot | None]
 
 def studies(groups: Sequence[Group]) -> list[Study]:
     """Tables and figures of all studies that these groups hold."""
-    made = (each_task(groups), scarce_labels(groups), equal_size(groups), relatedness(groups))
+    made = [each_task(groups), *scarce_labels(groups), *equal_size(groups), relatedness(groups)]
     return [study for study in made if study is not None]
 
 
@@ -150,15 +150,17 @@ def _legend_shapes(drawn: Figure, arms: Sequence[str], methods: Sequence[str], s
 # ---- scarce labels ------------------------------------------------------------------------------------------------
 
 
-def scarce_labels(groups: Sequence[Group]) -> Study | None:
-    """Every way at every share of the new task's labels, of the dataset with most shares."""
+def scarce_labels(groups: Sequence[Group]) -> list[Study]:
+    """Every way at every share of the new task's labels, dataset by dataset."""
     families: dict[tuple, list[tuple[float, Group]]] = defaultdict(list)
     for group in groups:
         dataset, share = without_share(group.dataset)
         families[dataset, *group.identity[1:]].append((1.0 if share is None else share, group))
-    members = sorted(max(families.values(), key=len, default=[]), key=lambda member: member[0])
-    if len(members) < 2:
-        return None
+    several = [sorted(found, key=lambda member: member[0]) for found in families.values() if len(found) > 1]
+    return [_scarce_labels(members, len(several) > 1) for members in several]
+
+
+def _scarce_labels(members: Sequence[tuple[float, Group]], several: bool) -> Study:
     said = _answer_scarce(members)
     rows, points = [], []
     for share, group in members:
@@ -172,8 +174,9 @@ def scarce_labels(groups: Sequence[Group]) -> Study | None:
             )
             points.append({"share": 100 * share, **_point(way, said)})
     dataset = without_share(members[0][1].dataset)[0]
+    name = f"study_scarce_labels{_ending(dataset, several)}"
     table = Table(
-        "study_scarce_labels",
+        name,
         f"{dataset}: a share of the labels of {', '.join(members[0][1].new_tasks)}. {said}",
         (
             Column("share", "labels, %", "percent"),
@@ -187,7 +190,7 @@ def scarce_labels(groups: Sequence[Group]) -> Study | None:
             "Validation and test labels are whole at every share.",
         ),
     )
-    return table, Plot("study_scarce_labels", points, draw_scarce, 3.2, 5.2)
+    return table, Plot(name, points, draw_scarce, 3.2, 5.2)
 
 
 def _answer_scarce(members: Sequence[tuple[float, Group]]) -> str:
@@ -235,11 +238,13 @@ def draw_scarce(drawn: Figure, rows: Sequence[Row]) -> None:
 # ---- equal size ---------------------------------------------------------------------------------------------------
 
 
-def equal_size(groups: Sequence[Group]) -> Study | None:
+def equal_size(groups: Sequence[Group]) -> list[Study]:
     """Ways that train about equally many weights side by side, where an arm was run at several sizes."""
-    group = next((g for g in groups if any(len(found) > 1 for found in g._arm_configs.values())), None)
-    if group is None:
-        return None
+    found = [group for group in groups if any(" (" in arm for v in group.variants for arm in group.arms(v))]
+    return [_equal_size(group, len(found) > 1) for group in found]
+
+
+def _equal_size(group: Group, several: bool) -> Study:
     sized = sorted(
         ((count, way) for way in ways(group) if light(way) and (count := _trained(way)) is not None),
         key=lambda found: (found[0], found[1].label),
@@ -250,14 +255,15 @@ def equal_size(groups: Sequence[Group]) -> Study | None:
     for (count, way), size in zip(sized, classes, strict=True):
         rows.append({"size": Cell(float(size)), "trained": Cell(float(count)), **_cells(way)})
         points.append({"trained": count, "size": size, **_point(way, said), "arm": way.arm.partition(" (")[0]})
+    name = f"study_equal_size{_ending(group.dataset, several)}"
     table = Table(
-        "study_equal_size",
+        name,
         f"{group.dataset}: ways that train about equally many weights. {said}",
         (Column("size", "about", "count"), Column("trained", "trained weights", "count"), *COLUMNS),
         _ruled(rows, "size"),
         (MEANS, "Within a size: the options of an arm that bring its count nearest to what the suite asks for."),
     )
-    return table, Plot("study_equal_size", points, draw_sizes, 3.2, 5.2)
+    return table, Plot(name, points, draw_sizes, 3.2, 5.2)
 
 
 def size_classes(counts: Sequence[int]) -> list[int]:
@@ -364,6 +370,11 @@ MEANS = (
     "Mean over seeds with a 95 % Student-t interval, which knows the scatter of seeds and not that of test rows; "
     "clearly: the interval does not hold 0. Loss of old tasks: stage 0 minus after, mean over the old tasks."
 )
+
+
+def _ending(dataset: str, several: bool) -> str:
+    """What parts the files of several datasets."""
+    return f"-{re.sub(r'[^A-Za-z0-9.]+', '_', dataset)}" if several else ""
 
 
 def _cells(way: Way) -> dict[str, Cell]:

@@ -84,7 +84,7 @@ def scarce(frozen, joint):
 
 
 def test_scarce_labels_say_at_which_shares_a_way_lies_ahead():
-    table, plot = studies.scarce_labels(group_records(scarce((0.72, 0.74), (0.6, 0.75)), TITLES))
+    ((table, plot),) = studies.scarce_labels(group_records(scarce((0.72, 0.74), (0.6, 0.75)), TITLES))
     assert "Method M, frozen: over joint retraining at 1 %, over a single-task model at 1 and 100 %" in table.caption
     rows = [(row.cells["share"].value, row.cells["arm"].text, row.cells["ahead"].value) for row in table.rows]
     assert rows[1] == (1.0, "frozen", pytest.approx(0.12)) and rows[3] == (100.0, "frozen", pytest.approx(-0.01))
@@ -101,3 +101,10 @@ def test_ordinary_results_hold_no_study():
         made.record("m", arm, 0, {"a": 0.9, "c": 0.8}, old=["a"], new=["c"]) for arm in ("stage0", "joint", "frozen")
     ]
     assert studies.studies(group_records(records, TITLES)) == [] and chains.study(chains.chains(records, TITLES)) == []
+
+
+def test_every_dataset_has_its_own_table_of_a_study():
+    records = scarce((0.72, 0.74), (0.6, 0.75))
+    records += [keyed(record, dataset=record.key.dataset.replace("d", "e", 1)) for record in records]
+    found = [table.name for table, _ in studies.studies(group_records(records, TITLES))]
+    assert found == ["study_scarce_labels-d", "study_scarce_labels-e"]
