@@ -61,15 +61,16 @@ def other_suite(out: Path, suite: Suite) -> str | None:
 
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, and the
-    suite's margin and search."""
+    suite's margins, claims and search."""
     why_stale = Freshness(data_dir).why_stale
     options: dict[str, Any] = {
         "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
     }
-    # a tree made by hand has the default margin
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        suite = json.loads((out / SUITE_FILE).read_text())
-        options |= {"margin": float(suite["margin"]), "search": suite.get("search", {})}
+    # A tree made by hand has the default ones.
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+        stated = json.loads((out / SUITE_FILE).read_text())
+        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"))
+        options |= {name: stated[key] for name, key in named if stated.get(key)}
     return options
 
 

@@ -14,9 +14,12 @@ from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import read_value
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import BudgetTable, StrictTable
+from benchmark.spec.claims import Claim, parse_claims
 
 SUITES = Path(__file__).parents[1] / "suites"
 
+
+Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 Table = TypeVar("Table", bound=StrictTable)
 Share = Annotated[float, Field(gt=0, le=100)]
@@ -69,6 +72,10 @@ class Suite(StrictTable):
     "declared": the dataset's own chain, there and back. ``label_shares``: percentages of the new tasks' training
     labels; a share with fewer than ``least_positives`` positives is skipped. ``trained_weights``: numbers of weights
     that the arms' options are fitted to.
+
+    ``margin`` is the largest loss of a score that counts as none: a number, or a table ``[margin]`` by
+    "DATASET/TASK", task, metric ("auc", "r2") or "default". ``claim`` (``[[claim]]`` tables, see
+    `benchmark.spec.claims`) replaces the claims of the MPT-Rec paper, which are judged otherwise.
     """
 
     name: str
@@ -82,7 +89,8 @@ class Suite(StrictTable):
     label_shares: tuple[Share, ...] = ()
     least_positives: int = Field(20, ge=1)
     trained_weights: tuple[Weights, ...] = ()
-    margin: float = Field(0.001, gt=0)
+    margin: Margin | Mapping[str, Margin] = 0.001
+    claim: tuple[Claim, ...] | None = None
     budget: BudgetTable = BudgetTable()
     dataset_budget: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
@@ -184,6 +192,8 @@ def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     place = ""
     try:
+        if kind is Suite and "claim" in content:
+            content["claim"] = parse_claims(content["claim"], str(path))
         table = kind(**{**defaults, **content})
         for dataset in table.dataset_budget if isinstance(table, Suite) else ():
             place = f"dataset_budget.{dataset}."

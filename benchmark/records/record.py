@@ -6,10 +6,15 @@ with a reason. Field names carry their units. This module imports neither torch 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import math
+import struct
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,6 +22,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
 )
 
@@ -26,6 +32,33 @@ from benchmark.core.files import write_atomically
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "failed", "oom", "timeout", "skipped", "interrupted"]
+
+
+LARGEST = 1e18
+"""No number of a record is as large: beyond it products overflow, and one record would spoil every table."""
+
+Amount = Annotated[float, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=int(LARGEST))]
+
+POSSIBLE = {
+    "auc": (0.0, 1.0),
+    "pr_auc": (0.0, 1.0),
+    "calibration_error": (0.0, 1.0),
+    "log_loss": (0.0, LARGEST),
+    "normalised_entropy": (0.0, LARGEST),
+    "rmse": (0.0, LARGEST),
+    "mae": (0.0, LARGEST),
+    "r2": (-LARGEST, 1.0),
+}
+"""Smallest and largest value that a metric can take."""
+
+
+def _checked(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    for name, value in metrics.items():
+        low, high = POSSIBLE.get(name, (-LARGEST, LARGEST))
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}, which no {name} can be ({low:g} to {high:g})")
+    return metrics
 
 
 class _Part(BaseModel):
@@ -76,34 +109,75 @@ ADDED_LATER = {"arm_config": {}, "scored": "test", "chain": [], "track": "publis
 name, so that a record keeps its name when the schema grows."""
 
 
-class TaskScores(_Part):
-    """Test scores of one task. A metric that is undefined is null and ``reasons`` says why (e.g. "one class")."""
+ROW_BUCKETS = 512
 
-    n: int
-    positives: int | None = None
+
+class RowNoise(_Part):
+    """How much the test rows move the primary score, folded; see `benchmark.records.row_noise`.
+
+    ``labels`` is a fingerprint of the labels in test order: only runs with the same one are compared row by row.
+    ``sketch`` holds 512 little-endian half-precision numbers in base64, to be multiplied by ``scale``.
+    """
+
+    labels: str
+    scale: float = Field(ge=0, lt=LARGEST)
+    sketch: str
+
+    @field_validator("sketch")
+    @classmethod
+    def _complete(cls, sketch: str) -> str:
+        packed = base64.b64decode(sketch, validate=True)
+        if len(packed) != 2 * ROW_BUCKETS:
+            raise ValueError(f"holds {len(packed)} bytes, not {2 * ROW_BUCKETS}")
+        if not all(map(math.isfinite, struct.unpack(f"<{ROW_BUCKETS}e", packed))):
+            raise ValueError("holds a number that is not finite")
+        return sketch
+
+
+class TaskScores(_Part):
+    """Test scores of one task. A metric that is undefined is null and ``reasons`` says why (e.g. "one class").
+
+    ``rows``: the noise of the test rows in the primary metric.
+    """
+
+    later = frozenset({"rows"})
+
+    n: Count
+    positives: Count | None = None
     metrics: dict[str, float | None]
     reasons: dict[str, str] = Field(default_factory=dict)
-    auc_standard_error: float | None = None
+    auc_standard_error: Amount | None = None
+    rows: RowNoise | None = None
+
+    @field_validator("metrics")
+    @classmethod
+    def _possible(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
+        return _checked(metrics)
 
 
 class Epoch(_Part):
     """One line of the learning curve. ``loss`` holds the epoch's mean of each named term."""
 
-    epoch: int
+    epoch: Count
     loss: dict[str, float]
     validation: dict[str, dict[str, float | None]]
     selection: float | None
-    train_seconds: float
-    validate_seconds: float
+    train_seconds: Amount
+    validate_seconds: Amount
+
+    @field_validator("validation")
+    @classmethod
+    def _possible(cls, validation: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
+        return {task: _checked(metrics) for task, metrics in validation.items()}
 
 
 class Selection(_Part):
     """Which epoch's weights were kept, by which rule, on validation rows only."""
 
     rule: str
-    epoch: int
+    epoch: Count
     score: float | None
-    epochs_run: int
+    epochs_run: Count
     reason: str | None = None
 
 
@@ -113,12 +187,12 @@ class Parameters(_Part):
     ``paper_trainable`` is the count by the MPT-Rec paper's convention (methods.MethodInfo.paper_counts).
     """
 
-    total: int
-    trainable: int
-    by_role: dict[str, int]
-    trainable_by_role: dict[str, int]
-    reserved: int
-    paper_trainable: int | None = None
+    total: Count
+    trainable: Count
+    by_role: dict[str, Count]
+    trainable_by_role: dict[str, Count]
+    reserved: Count
+    paper_trainable: Count | None = None
 
 
 class Flops(_Part):
@@ -128,10 +202,10 @@ class Flops(_Part):
     a frozen backbone computes once (null where nothing is frozen).
     """
 
-    forward: float
-    training_step: float
-    forward_new: float | None = None
-    training_step_new: float | None = None
+    forward: Amount
+    training_step: Amount
+    forward_new: Amount | None = None
+    training_step_new: Amount | None = None
 
 
 class Serving(_Part):
@@ -150,19 +224,25 @@ class Serving(_Part):
 
 
 class Seconds(_Part):
-    """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch."""
+    """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch.
+
+    ``cpu``: processor seconds of the run's process, all threads together; waiting is not in them.
+    """
+
+    later = frozenset({"cpu"})
 
     # "validate" is the phase's name in the file; as an attribute it would hide a method of the base class.
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
-    load: float
-    build: float
-    cache: float
-    train: float
-    validation: float = Field(alias="validate")
-    predict: float
-    total: float
-    to_best_epoch: float
+    load: Amount
+    build: Amount
+    cache: Amount
+    train: Amount
+    validation: Amount = Field(alias="validate")
+    predict: Amount
+    total: Amount
+    to_best_epoch: Amount
+    cpu: Amount | None = None
 
 
 class Provenance(_Part):
@@ -209,10 +289,10 @@ class Measured(_Part):
     flops: Flops | None = None
     serving: Serving | None = None
     seconds: Seconds | None = None
-    rows_per_second: float | None = None
-    train_rows: int | None = None
-    peak_memory_bytes: int | None = None
-    peak_gpu_memory_bytes: int | None = None
+    rows_per_second: Amount | None = None
+    train_rows: Count | None = None
+    peak_memory_bytes: Count | None = None
+    peak_gpu_memory_bytes: Count | None = None
     invariants: dict[str, bool] = Field(default_factory=dict)
     weights_fingerprint: str | None = None
     warnings: list[str] = Field(default_factory=list)
@@ -271,7 +351,7 @@ def read_record(path: Path) -> Record:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise DamagedRecord(f"{path}: field '{place}': {first['msg']}") from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedRecord(f"{path}: not a record: {error}") from error
     if recorded is not None and recorded != _checksum(content):
         raise DamagedRecord(f"{path}: its content is not what was written (checksum differs)")
@@ -291,7 +371,32 @@ def read_records(out: Path) -> tuple[list[Record], list[str]]:
             records.append(record)
         except DamagedRecord as error:
             problems.append(str(error))
-    return records, problems
+    copies = copied_seeds(records)
+    problems += [sentence for _, sentence in sorted(copies.items())]
+    return [record for record in records if record.run_id not in copies], problems
+
+
+def copied_seeds(records: Sequence[Record]) -> dict[str, str]:
+    """Runs that differ in nothing but their seeds and yet have the same weights, by id, with a sentence for each.
+
+    Weights of two seeds are never equal: one is the other under another name, and a spread of 0 would follow from it.
+    """
+    places = defaultdict(list)
+    for record in records:
+        if record.status == "ok" and record.weights_fingerprint and (record.params is None or record.params.trainable):
+            key = record.key.model_dump_json(exclude={"seed"})
+            places[key, record.weights_fingerprint].append(record)
+    found = {}
+    for same in places.values():
+        seeds = sorted({record.key.seed for record in same})
+        for record in same if len(seeds) > 1 else ():
+            key = record.key
+            found[record.run_id] = (
+                f"{key.dataset}/{key.method}/{key.arm}: the runs of seeds {', '.join(map(str, seeds))} have the same "
+                f"weights, so they are copies of one run; {record.run_id} is left out. Run the seeds again with "
+                "--mode fresh."
+            )
+    return found
 
 
 def _checksum(content: dict[str, Any]) -> str:

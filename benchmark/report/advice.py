@@ -74,7 +74,7 @@ def answer(group: Group, task: str, validation: Mapping[tuple[str, str], Sequenc
         )
         return Answer("No recommendation yet: too few seeds.", (reason, _more()), None, tuple(ways))
     candidates = [way for way in ways if way.seeds >= LEAST_SEEDS]
-    margin = group.options.margin
+    margin = group.strictest_margin
     harmless = [way for way in candidates if way.unchanged or (way.harm is not None and way.harm <= margin)]
     if not harmless:
         reason = (
@@ -88,7 +88,7 @@ def answer(group: Group, task: str, validation: Mapping[tuple[str, str], Sequenc
 
 def _judged(group: Group, task: str, way: Evidence, ways: Sequence[Evidence]) -> Answer:
     assert way.gain is not None and way.gain.half_width is not None
-    margin = group.options.margin
+    margin = group.strictest_margin
     low, high = way.gain.mean - way.gain.half_width, way.gain.mean + way.gain.half_width
     gain = _gain(way.gain)
     reasons = (_cost(way, margin), *_joint(group, task, way), _change(group, task, way))
@@ -195,12 +195,9 @@ def _evidence(group: Group, task: str, validation: Mapping[tuple[str, str], Sequ
 
 
 def upper_bound(losses: Sample, ways: int) -> float | None:
-    """One-sided 95 % Student-t bound of a mean loss, for one of ``ways`` that are looked at together."""
-    values = list(losses.values.values())
-    if len(values) < 2:
-        return None
-    quantile = stats.t_quantile(1 - stats.ALPHA / max(1, ways), len(values) - 1)
-    return stats.mean(values) + quantile * stats.standard_deviation(values) / math.sqrt(len(values))
+    """One-sided 95 % bound of a mean loss, from seeds and rows, for one of ``ways`` that are looked at together."""
+    found = losses.estimate()
+    return None if found is None else found.mean + found.half_width(max(1, ways), level=1 - 2 * stats.ALPHA)
 
 
 def _extra_flops(group: Group, variant: Variant, arm: str) -> float | None:

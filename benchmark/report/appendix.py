@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmark.records.record import Record
-from benchmark.report.comparisons import not_worse_than_best
+from benchmark.report.comparisons import worse_than_best
 from benchmark.report.groups import SCRATCH, STAGE0, Group, Sample, Variant, score, variant_of
 from benchmark.report.measures import arm_title, cell, footer, label, metric_title
 from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
-from benchmark.report.stats import holm, stars, t_test
+from benchmark.report.stats import stars
 
 
 def per_seed(group: Group, slug: str) -> Table:
@@ -73,12 +73,12 @@ def _variants(group: Group, slug: str, variants: list[Variant]) -> Table:
     cells: list[dict[str, Cell]] = [{"method": label(group, variant)} for variant in variants]
     for arm, task in places:
         samples = [group.score(variant, arm, task) for variant in variants]
-        like_best = not_worse_than_best(samples)
+        behind = worse_than_best(samples)
         marks = _stars(samples, variants.index(default))
         for place, sample in enumerate(samples):
             shown = cell(group, sample)
             if shown.value is not None:
-                extra = (("≈",) if place in like_best else ()) + ((marks[place],) if marks[place] else ())
+                extra = (("↓",) if place in behind else ()) + ((marks[place],) if marks[place] else ())
                 shown = replace(shown, marks=(*extra, *shown.marks))
             cells[place][f"{arm}_{task}"] = shown
     name = variants[0].method
@@ -89,19 +89,19 @@ def _variants(group: Group, slug: str, variants: list[Variant]) -> Table:
         tuple(columns),
         tuple(Row(row) for row in cells),
         (
-            f"Stars: difference to {group.labels[default]}, paired t-test over seeds, Holm over the column.",
+            f"Stars: difference to {group.labels[default]}, test over seeds and test rows, adjusted over the column.",
             *footer(group),
         ),
     ).ranked()
 
 
 def _stars(samples: list[Sample], default: int) -> list[str]:
-    differences = [sample.combine(samples[default], lambda a, b: a - b) for sample in samples]
-    p_values = [
-        None if place == default else t_test(list(difference.values.values()))
-        for place, difference in enumerate(differences)
+    tested = [
+        None if place == default or sample.unstable else sample.combine(samples[default], lambda a, b: a - b).estimate()
+        for place, sample in enumerate(samples)
     ]
-    return [stars(p) for p in holm(p_values)]
+    family = sum(found is not None for found in tested)
+    return ["" if found is None else stars(found.p(family)) for found in tested]
 
 
 def _status(record: Record) -> Cell:

@@ -18,8 +18,10 @@ from benchmark.report import (
     chains,
     claims,
     cost,
+    differences,
     figures,
     overall,
+    paper,
     published,
     search,
     serving,
@@ -35,8 +37,9 @@ from benchmark.report.groups import Group, Options, canonical, group_records, va
 from benchmark.report.measures import machine_kind
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot
+from benchmark.spec.claims import parse_claims
 
-MAIN = ("study_", "old_tasks", "old_task_effect", "new_task", "across_datasets")
+MAIN = ("claims", "study_", "old_tasks", "old_task_effect", "new_task", "across_datasets")
 """Tables that a run ends with; the others are files."""
 
 FORMATS = {"md": writers.markdown, "tex": writers.latex, "csv": writers.comma_separated}
@@ -51,11 +54,15 @@ class Report:
     plots: tuple[Plot, ...]
     problems: tuple[str, ...]
     groups: tuple[Group, ...] = ()
+    paper: tuple[Table, ...] = ()
 
     def files(self) -> dict[str, str]:
         """Path below the result tree to content, for every text file."""
         found = {
             f"tables/{table.name}.{ending}": write(table) for table in self.tables for ending, write in FORMATS.items()
+        }
+        found |= {
+            f"tables/paper/{t.name}.{ending}": write(t) for t in self.paper for ending, write in paper.FORMATS.items()
         }
         return found | {f"figures/{plot.name}.csv": plot.data() for plot in self.plots if not plot.late}
 
@@ -133,12 +140,22 @@ def compare(
 def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[chains.Chain] = ()) -> Report:
     made: list[Table] = []
     plots: list[Plot | None] = []
+    compact: list[Table] = []
+    first: list[Table] = []
     names = slugs(groups)
+    if groups:
+        stated = groups[0].options.claims
+        verdicts = claims.judge_groups(groups, names, None if stated is None else parse_claims(stated))
+        first.append(claims.table(verdicts))
+        compact += [paper.claims_table(verdicts)] if verdicts else []
     for group, slug in zip(groups, names, strict=True):
-        differences, losses = against_reference(group), degradations(group)
-        made += [tables.old_tasks(group, slug, differences), tables.old_task_effect(group, slug, losses)]
-        made += [tables.new_task(group, task, slug, differences) for task in group.new_tasks]
-        made += [claims.paired_differences(group, slug, differences), claims.no_degradation(group, slug, losses)]
+        contests, losses = against_reference(group), degradations(group)
+        made += [tables.old_tasks(group, slug, contests), tables.old_task_effect(group, slug, losses)]
+        made += [tables.new_task(group, task, slug, contests) for task in group.new_tasks]
+        made += [differences.paired_differences(group, slug, contests)]
+        made += [table for task in group.new_tasks if (table := differences.every_arm(group, task, slug)) is not None]
+        made += [differences.no_degradation(group, slug, losses)]
+        compact += paper.paper_tables(group, slug, losses)
         made += [cost.pareto(group, task, slug) for task in group.new_tasks]
         made += [
             cost.efficiency(group, slug),
@@ -151,15 +168,16 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
             made.append(table)
         for task in group.new_tasks:
             plots += [figures.trade_off(group, task, slug), figures.parameters(group, task, slug)]
-        plots += [figures.forest(group, slug, differences), figures.curves(group, slug)]
+        plots += [figures.forest(group, slug, contests), figures.curves(group, slug)]
         plots += [*figures.variants(group, slug), *arrays.representations(group, slug), arrays.attention(group, slug)]
         plots += diagnostics(group, slug)
     across = overall.studies(groups)
     made += [overall.across(study) for study in across]
     plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in across)]
     answered = [*studies.studies(groups), *chains.study(along)]
-    made, plots = [table for table, _ in answered] + made, [plot for _, plot in answered] + plots
-    return Report(tuple(t for t in made if t.rows), tuple(p for p in plots if p), tuple(problems), tuple(groups))
+    made, plots = first + [table for table, _ in answered] + made, [plot for _, plot in answered] + plots
+    shown = tuple(table for table in made if table.rows)
+    return Report(shown, tuple(p for p in plots if p), tuple(problems), tuple(groups), tuple(compact))
 
 
 def _options(roots: tuple[Path, ...], stale: Collection[str], given: Mapping[str, Any]) -> Options:
@@ -187,7 +205,7 @@ def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
         if all(path.is_file() for path in plot.files(out / "figures")) and (not drawn or drawn[0] != plot.data_hash):
             differing.append(f"figures/{plot.name}.png or .pdf: drawn from other data")
     known = set(wanted) | set(made.pictures())
-    for folder in ("tables", "figures"):
+    for folder in ("tables", "tables/paper", "figures"):
         present = sorted(path.name for path in (out / folder).glob("*") if path.is_file())
         differing += [f"{folder}/{name}: no records behind it" for name in present if f"{folder}/{name}" not in known]
     return differing

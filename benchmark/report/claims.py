@@ -1,129 +1,320 @@
-"""Tables of the tests: paired differences to the reference, and "no degradation"."""
+"""The claims table: each claim in a sentence, its verdict on every problem, the number behind it and the evidence.
+
+`judge` (records and claims in, a list of `Verdict` out) is what other outputs build on; the name is stable.
+A verdict is "supported", "contradicted", "undecided" or "not run". A claim about several opponents or tasks is
+supported only if each of the comparisons supports it, which needs no adjustment (an intersection-union test); it is
+contradicted if one of them does after adjustment. The claims that are tested on a problem share the level: primary
+ones among themselves, the others among themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from benchmark.report import stats
+from benchmark.records.record import Record
 from benchmark.report.comparisons import Comparison
-from benchmark.report.groups import Group
-from benchmark.report.measures import arm_title, cell, footer, label
+from benchmark.report.groups import JOINT, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
+from benchmark.report.measures import (
+    arm_title,
+    before_and_after,
+    exact,
+    finder,
+    metric_name,
+    positives,
+    share,
+    total,
+    trained,
+)
 from benchmark.report.model import Cell, Column, Row, Table
+from benchmark.spec.claims import Claim, parse_claims
 
-VERDICT_NOTE = (
-    "verdict: unchanged (every seed's score is the same number), equivalent (TOST within the margin, Holm p < .05), "
-    "degraded or improved (a difference by both tests), otherwise undecided: neither harm nor its absence is shown."
-)
-TEST_COLUMNS = (
-    Column("p", "p", "p", group="over seeds"),
-    Column("p_holm", "p, Holm", "p", group="over seeds"),
-    Column("detectable", "detectable", group="over seeds"),
-    Column("rows_error", "s.e.", group="over test rows"),
-    Column("rows_p_holm", "p, Holm", "p", group="over test rows"),
-)
+DEFAULT = Path(__file__).with_name("mpt_rec_claims.toml")
+
+WORDS = ("supported", "contradicted", "undecided", "not run")
 
 
-def paired_differences(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Table:
-    """Each row's score minus the reference method's: same arm, task, split, data order and seed."""
-    reference = group.labels[group.reference] if group.reference else "no reference"
-    columns = (
-        Column("method", "Method", "text"),
-        Column("arm", "Arm", "text"),
-        Column("task", "Task", "text"),
-        Column("difference", "difference", signed=True),
-        *TEST_COLUMNS,
-        Column("verdict", "verdict", "text"),
-    )
-    rows = []
-    for place, item in enumerate(comparisons):
-        cells = {
-            "method": label(group, item.variant),
-            "arm": Cell(text=arm_title(item.arm)),
-            "task": Cell(text=item.task or "(no name)"),
-            "difference": _starred(cell(group, item.sample), item),
-            **_test_cells(item),
-            "verdict": Cell(text=item.verdict("better", "worse")),
-        }
-        rows.append(Row(cells, rule_above=place > 0 and item.variant != comparisons[place - 1].variant))
-    return Table(
-        f"paired_differences-{slug}",
-        f"{group.dataset}: score minus that of {reference}, same seed",
-        columns,
-        tuple(rows),
-        (
-            f"Positive: better than {reference}. A single-task model stands against each arm of {reference}.",
-            'verdict: a difference counts if both p (Holm) are below .05; "seeds only": predictions were not stored.',
-            _test_note(comparisons),
-            *footer(group),
-        ),
-    )
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say about a claim on one problem.
+
+    ``value`` is the comparison that decides least in the claim's favour, ``low`` to ``high`` its interval, in the unit
+    of the score; positive is in the claim's favour (for "no_harm": score after minus before). All are None where
+    nothing could be compared. ``contest`` names that comparison, ``found`` says the result in words, ``deciding`` what
+    would decide an undecided claim. ``table`` and ``row`` say where the number stands, ``run_ids`` what it rests on.
+    """
+
+    claim: Claim
+    problem: str
+    word: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    contest: str = ""
+    found: str = ""
+    deciding: str = ""
+    table: str = ""
+    row: str = ""
+    run_ids: tuple[str, ...] = ()
 
 
-def no_degradation(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Table:
-    """Is an old task's score after the new task the same as before, within the margin?"""
-    margin = group.options.margin
-    columns = (
-        Column("method", "Method", "text"),
-        Column("arm", "Arm", "text"),
-        Column("task", "Task", "text"),
-        Column("degradation", "degradation", signed=True),
-        Column("p_equivalent", "p, TOST", "p", group="over seeds"),
-        Column("p_equivalent_holm", "TOST, Holm", "p", group="over seeds"),
-        *TEST_COLUMNS,
-        Column("verdict", "verdict", "text"),
-    )
-    rows = []
-    for place, item in enumerate(comparisons):
-        cells = {
-            "method": label(group, item.variant),
-            "arm": Cell(text=arm_title(item.arm)),
-            "task": Cell(text=item.task or "(no name)"),
-            "degradation": cell(group, item.sample),
-            "p_equivalent": _number(item.p_equivalent, "n/a"),
-            "p_equivalent_holm": _number(item.p_equivalent_holm, "n/a"),
-            **_test_cells(item),
-            "verdict": Cell(text=item.verdict("degraded", "improved")),
-        }
-        rows.append(Row(cells, rule_above=place > 0 and item.variant != comparisons[place - 1].variant))
-    return Table(
-        f"no_degradation-{slug}",
-        f"{group.dataset}: old tasks before minus after the new task",
-        columns,
-        tuple(rows),
-        (
-            f"Equivalence margin: {margin:g}, fixed beforehand.",
-            VERDICT_NOTE,
-            _test_note(comparisons),
-            *footer(group),
-        ),
-    )
+def judge(
+    records: Sequence[Record],
+    claims: Sequence[Claim] | None = None,
+    titles: Mapping[str, str] | None = None,
+    **options: Any,
+) -> list[Verdict]:
+    """Verdicts on every claim (those of the MPT-Rec paper if None) for every problem among the records.
+
+    ``titles`` and ``options`` as in `benchmark.report.report`.
+    """
+    groups = group_records(records, titles or {}, Options(**options))
+    return judge_groups(groups, [group.dataset for group in groups], claims)
 
 
-def _starred(found: Cell, item: Comparison) -> Cell:
-    shown = stats.stars(item.p_holm)
-    return replace(found, marks=(shown, *found.marks)) if shown and found.value is not None else found
+def judge_groups(groups: Sequence[Group], slugs: Sequence[str], claims: Sequence[Claim] | None = None) -> list[Verdict]:
+    """`judge` for groups that exist already; ``slugs`` end the names of their tables."""
+    claims = default_claims() if claims is None else claims
+    made = [_on_problem(group, slug, claims) for group, slug in zip(groups, slugs, strict=True) if group.new_tasks]
+    return [verdict for place in range(len(claims)) for verdicts in made for verdict in verdicts[place : place + 1]]
 
 
-def _test_cells(item: Comparison) -> dict[str, Cell]:
-    lacking = "n/a" if not item.sample.values else "no file"
-    return {
-        "p": _number(item.p, "n/a"),
-        "p_holm": _number(item.p_holm, "n/a"),
-        "detectable": _number(item.detectable, "n/a"),
-        "rows_error": _number(item.rows.standard_error if item.rows else None, lacking),
-        "rows_p_holm": _number(item.p_rows_holm, lacking),
+@cache
+def default_claims() -> tuple[Claim, ...]:
+    return parse_claims(tomllib.loads(DEFAULT.read_text(encoding="utf-8"))["claim"], DEFAULT.name)
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """One comparison of a claim: ``item`` has positive values in the claim's favour."""
+
+    item: Comparison
+    words: str
+    table: str
+    row: str
+    run_ids: tuple[str, ...]
+
+
+def _on_problem(group: Group, slug: str, claims: Sequence[Claim]) -> list[Verdict]:
+    found = [_contests(group, slug, claim) for claim in claims]
+    problem = f"{slug} + {', '.join(group.new_tasks)}"
+    family = {
+        primary: sum(
+            claim.primary is primary and any(contest.item.tested for contest in contests)
+            for claim, (contests, _) in zip(claims, found, strict=True)
+        )
+        for primary in (True, False)
     }
+    return [
+        _verdict(group, claim, problem, contests, lacking, max(1, family[claim.primary]))
+        for claim, (contests, lacking) in zip(claims, found, strict=True)
+    ]
 
 
-def _number(value: float | None, otherwise: str) -> Cell:
-    return Cell(code=otherwise) if value is None else Cell(value)
-
-
-def _test_note(comparisons: Sequence[Comparison]) -> str:
-    family = sum(item.p is not None for item in comparisons)
-    return (
-        f"Over seeds: paired t-test, Holm over the table's {family} comparisons; detectable: smallest true difference "
-        f"found with {stats.POWER:.0%} power at these seeds and this spread. Over test rows: DeLong's paired test on "
-        "the mean over seeds, standard error and p (Holm)."
+def _verdict(group: Group, claim: Claim, problem: str, contests: list[_Contest], lacking: str, family: int) -> Verdict:
+    if not contests:
+        return Verdict(claim, problem, "not run", deciding=lacking)
+    single = [replace(contest, item=replace(contest.item, family=family)) for contest in contests]
+    tested = sum(contest.item.tested for contest in contests)
+    strict = [replace(contest, item=replace(contest.item, family=max(1, family * tested))) for contest in contests]
+    weights = _weights(group, claim)
+    heavy = weights is not None and claim.most_weights is not None and weights > claim.most_weights
+    against = [contest for contest in strict if _contradicts(claim, contest.item)]
+    if heavy or against:
+        word, shown = "contradicted", min(against or single, key=_standing)
+    else:
+        word = "supported" if all(_supports(claim, contest.item) for contest in single) else "undecided"
+        open_ones = [contest for contest in single if not _supports(claim, contest.item)]
+        shown = min(open_ones or single, key=_standing)
+    bounds = shown.item.bounds or (None, None)
+    values = list(shown.item.sample.values.values())
+    spoken = f"trains {100 * weights:.1f} % of the weights" if weights is not None else ""
+    return Verdict(
+        claim,
+        problem,
+        word,
+        sum(values) / len(values) if values else None,
+        *bounds,
+        contest=shown.words,
+        found="; ".join(filter(None, (_in_words(claim, shown.item), spoken))),
+        deciding=shown.item.deciding(claim.question == "better") if word == "undecided" else "",
+        table=shown.table,
+        row=shown.row,
+        run_ids=tuple(sorted({run for contest in contests for run in contest.run_ids})),
     )
+
+
+def _supports(claim: Claim, item: Comparison) -> bool:
+    if claim.question == "better":
+        return item.bounds is not None and item.bounds[0] > 0
+    return item.not_worse
+
+
+def _contradicts(claim: Claim, item: Comparison) -> bool:
+    if item.bounds is None:
+        return False
+    low, high = item.bounds
+    if claim.question == "better":  # shown to be worse, or to be no better than by less than the margin
+        return low <= 0 and high < item.margin
+    return high < 0 and not item.not_worse
+
+
+def _standing(contest: _Contest) -> float:
+    """Smaller: speaks less for the claim."""
+    if contest.item.bounds is not None:
+        return contest.item.bounds[0]
+    return min(contest.item.sample.values.values(), default=0.0) - 1.0  # untested ones are shown first
+
+
+def _in_words(claim: Claim, item: Comparison) -> str:
+    """The number as a sentence's end: at most so much worse, at least so much better."""
+    if item.fact:
+        return "the same number on every seed"
+    if item.bounds is None:
+        return item.verdict()
+    low, high = item.bounds
+    if low > 0:
+        return f"better by {_number(low)} to {_number(high)}"
+    if high < 0:
+        return f"worse by {_number(-high)} to {_number(-low)}"
+    return f"at most {_number(-low)} worse, at most {_number(high)} better (margin {item.margin:g})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.5f}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
+
+
+def _weights(group: Group, claim: Claim) -> float | None:
+    """Share of the joint model's weights that the claim's row trains, where the claim speaks of it."""
+    subject = _rows(group, claim.method, claim.arm)
+    if claim.most_weights is None or not subject or not group.new_tasks:
+        return None
+    (variant, arm), task = subject[0], group.new_tasks[0]
+    run, full = finder(group, variant, arm, task), finder(group, variant, JOINT, task)
+    percent = exact(share(group, run, full, trained, total)).value
+    return None if percent is None else percent / 100
+
+
+def _rows(group: Group, method: str, arm: str) -> list[tuple[Variant, str]]:
+    """Rows of a method in an arm; of several configurations of the method the main one. Arms may differ in options."""
+    variant = group.main_variant([v for v in group.variants if v.method == method])
+    if variant is None:
+        return []
+    known = [STAGE0] if arm == STAGE0 else group.arms(variant)
+    return [(variant, own) for own in known if own.partition(" ")[0] == arm]
+
+
+def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], str]:
+    """The comparisons of a claim, or what has to be run for them."""
+    subject = _rows(group, claim.method, claim.arm)
+    if not subject:
+        return [], f"runs of {claim.method} in arm {claim.arm}"
+    variant, arm = subject[0]
+    if claim.question == "no_harm":
+        found = [_harm(group, slug, claim, variant, arm, task) for task in group.old_tasks]
+        return [contest for contest in found if contest.item.sample.values], f"runs of {claim.method} in arm {arm}"
+    tasks = {"old": group.old_tasks, "new": group.new_tasks}.get(claim.tasks, claim.tasks)  # type: ignore[call-overload]
+    methods = claim.against or tuple(dict.fromkeys(v.method for v in group.variants if v.method != SINGLE_TASK))
+    arms = claim.against_arms or (claim.arm,)
+    opponents = [row for method in methods for name in arms for row in _rows(group, method, name)]
+    opponents = [row for row in opponents if row != (variant, arm)]
+    lacking = f"runs to compare with: {' or '.join(arms)} of {', '.join(claim.against) or 'another method'}"
+    made = []
+    for other in opponents:
+        for task in tasks:
+            if claim.equal_weights and not _equal(group, (variant, arm), other, task, claim.equal_weights):
+                lacking = f"an opponent that trains as many weights, within a factor of {claim.equal_weights:g}"
+                continue
+            contest = _contest(group, slug, claim, (variant, arm), other, task)
+            if contest.item.sample.values:
+                made.append(contest)
+    return made, lacking
+
+
+def _contest(
+    group: Group, slug: str, claim: Claim, mine: tuple[Variant, str], other: tuple[Variant, str], task: str
+) -> _Contest:
+    sample = group.score(*mine, task).combine(group.score(*other, task), lambda a, b: a - b)
+    opponent = f"{group.labels[other[0]]}, {arm_title(other[1])}"
+    return _Contest(
+        Comparison(*mine, task, sample, _margin(group, claim, task), positives=positives(group, task)),
+        f"{task}, against {opponent}",
+        f"{'paired_differences' if other[1] == mine[1] else 'across_arms'}-{slug}",
+        f"{opponent}, {task}",
+        _run_ids(group, sample.values, finder(group, *mine, task), finder(group, *other, task)),
+    )
+
+
+def _harm(group: Group, slug: str, claim: Claim, variant: Variant, arm: str, task: str) -> _Contest:
+    before, after = before_and_after(group, variant, arm, task)
+    sample = after.combine(before, lambda a, b: a - b)
+    return _Contest(
+        Comparison(variant, arm, task, sample, _margin(group, claim, task), positives=positives(group, task)),
+        f"{task}, after against before",
+        f"no_degradation-{slug}",
+        f"{group.labels[variant]}, {arm_title(arm)}, {task}",
+        _run_ids(
+            group, sample.values, lambda seed: group.baseline(variant, arm, seed), finder(group, variant, arm, task)
+        ),
+    )
+
+
+def _margin(group: Group, claim: Claim, task: str) -> float:
+    return claim.margin if claim.margin is not None else group.margin(task, metric_name(group, task))
+
+
+def _equal(group: Group, mine: tuple[Variant, str], other: tuple[Variant, str], task: str, factor: float) -> bool:
+    counts = [exact(group.sample(finder(group, *row, task), trained)).value for row in (mine, other)]
+    return all(counts) and 1 / factor <= counts[0] / counts[1] <= factor  # type: ignore[operator]
+
+
+def _run_ids(group: Group, seeds, *finders) -> tuple[str, ...]:
+    return tuple(sorted({run.run_id for find in finders for seed in seeds if (run := find(seed)) is not None}))
+
+
+def table(verdicts: Sequence[Verdict]) -> Table:
+    """The claims table of the files; its Markdown and LaTeX are for reading, its CSV has every run id."""
+    columns = (
+        Column("claim", "Claim", "text", wrap=True),
+        Column("problem", "Problem", "text", wrap=True),
+        Column("verdict", "Verdict", "text"),
+        Column("value", "in its favour", signed=True),
+        Column("found", "found", "text", wrap=True),
+        Column("contest", "where", "text", wrap=True),
+        Column("deciding", "would decide", "text", wrap=True),
+        Column("evidence", "evidence", "text", wrap=True),
+    )
+    rows = []
+    for place, verdict in enumerate(verdicts):
+        half = None if verdict.low is None or verdict.high is None else (verdict.high - verdict.low) / 2
+        cells = {
+            "claim": Cell(text=("" if verdict.claim.primary else "(not primary) ") + verdict.claim.text),
+            "problem": Cell(text=verdict.problem),
+            "verdict": Cell(text=verdict.word),
+            "value": Cell(code="n/a") if verdict.value is None else Cell(verdict.value, half),
+            "found": Cell(text=verdict.found or "nothing to compare"),
+            "contest": Cell(text=verdict.contest) if verdict.contest else Cell(code="n/a"),
+            "deciding": Cell(text=verdict.deciding) if verdict.deciding else Cell(code="n/a"),
+            "evidence": Cell(text=f"{verdict.table}; {len(verdict.run_ids)} runs: {_ids(verdict)}")
+            if verdict.run_ids
+            else Cell(code="n/a"),
+        }
+        rows.append(Row(cells, rule_above=place > 0 and verdict.claim != verdicts[place - 1].claim))
+    return Table("claims", "What the records say about each claim", columns, tuple(rows), NOTES)
+
+
+NOTES = (
+    "supported: every comparison of the claim shows it; contradicted: one of them shows the opposite (or, for better: "
+    "an advantage below the margin at most); otherwise undecided. The number is the comparison that stands worst for "
+    "the claim, with the interval that covers together with those of the other claims on the same problem (primary "
+    "and other claims apart; seeds and test rows). evidence: the table with the row, and the runs compared.",
+)
+
+
+def _ids(verdict: Verdict) -> str:
+    shown = " ".join(run[:8] for run in verdict.run_ids[:6])
+    return shown + (" …" if len(verdict.run_ids) > 6 else "")

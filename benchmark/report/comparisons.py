@@ -1,74 +1,165 @@
-"""Who differs from whom: paired tests over seeds, with the noise of the test rows beside them.
+"""Who differs from whom: one estimate, one interval and one test from seeds and test rows together.
 
-A claim has to survive both: the paired t-test over seeds (Holm over the table) and DeLong's test over test rows (Holm
-over the table), where predictions were stored. "No degradation" is an equivalence test against a margin.
+Rows of one question (an arm and a task) are a family: their intervals cover together, so verdicts, stars and forests
+say the same. What is equal bit for bit on every seed is a fact and joins no family.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
 
-from benchmark.records.record import Record
 from benchmark.report import stats
-from benchmark.report.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant, read_arrays
-from benchmark.report.measures import Finder, before_and_after, finder
+from benchmark.report.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
+from benchmark.report.measures import before_and_after, metric_name, positives
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-PREDICTIONS = "predictions.npz"
+MOST_SEEDS = 100
+"""More seeds than this are not advised."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of a family of tests. ``sample``: differences per seed; the ``_holm`` values are filled over the family.
+    """One difference. ``sample``: per seed; ``family``: how many tests its question has, this one included.
 
-    ``rows`` is DeLong's result on the mean over seeds, or None without stored predictions. ``p_equivalent`` only
-    where an equivalence was asked for.
+    ``harm``: larger is worse (score before minus after), otherwise larger is better (score minus another's).
+    ``margin``: what counts as no difference, in the unit of the score. ``positives``: of the task's test rows.
+    ``other``: the row compared with, where it is not the reference in the same arm.
     """
 
     variant: Variant
     arm: str
     task: str
     sample: Sample
-    p: float | None
-    p_holm: float | None = None
-    rows: stats.AucDifference | None = None
-    p_rows_holm: float | None = None
-    p_equivalent: float | None = None
-    p_equivalent_holm: float | None = None
+    margin: float
+    harm: bool = False
+    family: int = 1
+    positives: int | None = None
+    other: tuple[Variant, str] | None = None
+
+    @property
+    def fact(self) -> bool:
+        """The same number on every seed: nothing is left to test."""
+        return self.sample.constant == 0.0
+
+    @property
+    def tested(self) -> bool:
+        return len(self.sample.values) > 1 and not self.fact and not self.sample.unstable
+
+    @property
+    def estimate(self) -> stats.Estimate | None:
+        return self.sample.estimate()
+
+    @property
+    def p(self) -> float | None:
+        """Adjusted for the family; None where nothing was tested."""
+        found = self.estimate
+        return found.p(self.family) if found is not None and self.tested else None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval that covers together with those of the family; it decides every verdict."""
+        if self.fact:
+            return (0.0, 0.0)
+        found = self.estimate
+        if found is None or not self.tested:
+            return None
+        half = found.half_width(self.family)
+        return (found.mean - half, found.mean + half)
+
+    @property
+    def worst(self) -> float | None:
+        """At most this much worse: the bound of the interval on the side of harm."""
+        if self.bounds is None:
+            return None
+        return self.bounds[1] if self.harm else -self.bounds[0]
 
     @property
     def detectable(self) -> float | None:
-        """Smallest true difference that the test over these seeds would have found in 80 % of studies."""
-        values = list(self.sample.values.values())
-        return stats.detectable_difference(stats.standard_deviation(values), len(values)) if len(values) > 1 else None
+        """Smallest true difference that this row's own test would have found in 80 % of studies."""
+        found = self.estimate
+        return found.detectable(self.family) if found is not None and self.tested else None
 
     @property
     def differs(self) -> bool:
-        """Seeds and, where they can be asked, test rows both say that there is a difference."""
-        over_rows = self.p_rows_holm is None or self.p_rows_holm < stats.ALPHA
-        return self.p_holm is not None and self.p_holm < stats.ALPHA and over_rows
+        return self.p is not None and self.p < stats.ALPHA
 
-    def verdict(self, more: str, less: str) -> str:
-        """``more`` or ``less`` by the sign of the mean difference, "undecided", or why no test was made."""
-        if not self.sample.values:
+    @property
+    def not_worse(self) -> bool:
+        """Harm is below the margin: shown, not just not refuted."""
+        return self.worst is not None and self.worst < self.margin
+
+    @property
+    def rows_forbid(self) -> bool:
+        """No number of seeds would decide: the test rows alone leave both a difference and more than the margin."""
+        found = self.estimate
+        if found is None or not found.row_error:
+            return False
+        rest = found.row_error * stats.normal_quantile(1 - stats.ALPHA / 2 / self.family)
+        return abs(found.mean) < rest and (found.mean if self.harm else -found.mean) + rest > self.margin
+
+    def verdict(self) -> str:
+        """One of the words of `VERDICTS`, or why no test was made."""
+        values = list(self.sample.values.values())
+        if not values:
             return "no runs"
-        if self.p is None:
+        if len(values) == 1:
             return "one seed"
-        if self.p_equivalent is not None and not any(self.sample.values.values()):
-            return "unchanged"
-        if self.p_equivalent_holm is not None and self.p_equivalent_holm < stats.ALPHA:
-            return "equivalent"
-        if not self.differs:
-            return "undecided"
-        word = more if stats.mean(list(self.sample.values.values())) > 0 else less
-        return word if self.rows else f"{word} (seeds only)"
+        if self.fact:
+            return "unchanged" if self.harm else "identical"
+        if self.sample.unstable:
+            worse = sum(value > 0 if self.harm else value < 0 for value in values)
+            return f"unstable: worse on {worse} of {len(values)} seeds"
+        word = self._tested_verdict()
+        return word if self.sample.knows_rows or word == "undecided" else f"{word} (seeds only)"
+
+    def _tested_verdict(self) -> str:
+        assert self.bounds is not None
+        low, high = self.bounds if self.harm else (-self.bounds[1], -self.bounds[0])
+        if self.differs:
+            word = ("degraded" if self.harm else "worse") if low > 0 else ("improved" if self.harm else "better")
+            return f"{word}, within the margin" if max(-low, high) < self.margin else word
+        if high < self.margin:
+            return "equivalent" if low > -self.margin else "no harm" if self.harm else "not worse"
+        if low > -self.margin and not self.harm:
+            return "not better"
+        return (
+            f"cannot be shown with {self.positives:,} positives" if self.rows_forbid and self.positives else "undecided"
+        )
+
+    def deciding(self, difference: bool = False) -> str:
+        """What would decide an undecided row, in words; ``difference``: only a difference shown would."""
+        found = self.estimate
+        if found is None:
+            return "more seeds"
+        if self.sample.unstable:
+            return "training that does not collapse, or more seeds"
+        harm = found.mean if self.harm else -found.mean
+        if not difference and harm < self.margin and (n := self._seeds_until(self.margin - harm)) is not None:
+            return f"about {n} seeds would show that it is not worse, if the mean stays"
+        if (n := self._seeds_until(abs(found.mean))) is not None:
+            return f"about {n} seeds would show a difference, if the mean stays"
+        if found.row_error:
+            return f"more test rows: these leave ± {2 * found.row_error:.1g} whatever the seeds"
+        return f"more than {MOST_SEEDS} seeds"
+
+    def _seeds_until(self, distance: float) -> int | None:
+        """Number of seeds with which the interval's half-width is below ``distance``."""
+        found = self.estimate
+        assert found is not None
+        spread = found.seed_error**2 * found.n
+        for n in range(found.n + 1, MOST_SEEDS + 1):
+            if stats.crossed_error(spread, n, (found.row_error or 0.0) ** 2).half_width(self.family) < distance:
+                return n
+        return None
+
+
+VERDICTS = (
+    "verdict: by the adjusted interval alone. unchanged / identical: the same number on every seed, a fact; degraded / "
+    "improved, worse / better: the interval leaves 0 out (within the margin: and shows that it is no more than that); "
+    "equivalent, no harm / not worse: its bound on the side of harm is below the margin (not better: that of gain); "
+    "otherwise undecided, or cannot be shown with so many positives: the test rows alone leave more than the margin."
+)
 
 
 def against_reference(group: Group) -> list[Comparison]:
@@ -80,109 +171,70 @@ def against_reference(group: Group) -> list[Comparison]:
     if reference is None:
         return []
     found = []
-    predictions = Predictions(group)
     for variant, arm, own_arm, task in _contests(group, reference):
         mine, theirs = group.score(variant, own_arm, task), group.score(reference, arm, task)
-        if not (mine.values or theirs.values):
-            continue
-        sample = mine.combine(theirs, lambda a, b: a - b)
-        rows = predictions.compare(
-            sorted(sample.values),
-            task,
-            finder(group, variant, own_arm, task),
-            finder(group, reference, arm, task),
-        )
-        found.append(Comparison(variant, arm, task, sample, _p(sample), rows=rows))
-    return _adjusted(found)
+        if mine.values or theirs.values:
+            found.append(_comparison(group, variant, arm, task, mine.combine(theirs, lambda a, b: a - b)))
+    return with_families(found)
+
+
+def across_arms(group: Group, task: str, reference: tuple[Variant, str]) -> list[Comparison]:
+    """Score of a new task minus that of the reference row, for every other row, whatever its arm."""
+    theirs = group.score(*reference, task)
+    found = []
+    for variant in group.variants:
+        for arm in group.arms(variant):
+            mine = group.score(variant, arm, task)
+            if (variant, arm) == reference or not mine.values:
+                continue
+            difference = mine.combine(theirs, lambda a, b: a - b)
+            found.append(_comparison(group, variant, arm, task, difference, other=reference))
+    return with_families(found, lambda item: item.task)
 
 
 def degradations(group: Group) -> list[Comparison]:
-    """Score of each old task before minus after the new task, same method and seed, with the equivalence test."""
+    """Score of each old task before minus after the new task, same method and seed."""
     found = []
-    predictions = Predictions(group)
     for variant in group.variants:
         for arm in group.arms(variant):
-            if arm == SCRATCH:
-                continue
-            for task in group.old_tasks:
+            for task in group.old_tasks if arm != SCRATCH else ():
                 before, after = before_and_after(group, variant, arm, task)
                 sample = before.combine(after, lambda a, b: a - b)
-                rows = predictions.compare(
-                    sorted(sample.values),
-                    task,
-                    partial(group.baseline, variant, arm),
-                    finder(group, variant, arm, task),
-                )
-                equivalent = stats.equivalence_test(list(sample.values.values()), group.options.margin)
-                found.append(Comparison(variant, arm, task, sample, _p(sample), rows=rows, p_equivalent=equivalent))
-    return _adjusted(found)
+                found.append(_comparison(group, variant, arm, task, sample, harm=True))
+    return with_families(found)
 
 
-def not_worse_than_best(samples: Sequence[Sample]) -> set[int]:
-    """Places of samples that a paired test (Holm) does not part from the one with the best mean, itself left out.
+def worse_than_best(samples: Sequence[Sample]) -> set[int]:
+    """Places of samples that are shown to be worse than the one with the best mean, adjusted over the others.
 
-    Only samples over the most seeds take part: a mean over fewer is ranked nowhere.
+    Only samples over the most seeds take part, and none whose seeds are unstable.
     """
     most = max((len(sample.values) for sample in samples), default=0)
-    means = {place: stats.mean(list(s.values.values())) for place, s in enumerate(samples) if len(s.values) == most > 0}
+    means = {
+        place: stats.mean(sample.ordered())
+        for place, sample in enumerate(samples)
+        if len(sample.values) == most > 1 and not sample.unstable
+    }
     if len(means) < 2:
         return set()
     best = max(means, key=lambda place: means[place])
-    others = [place for place in means if place != best]
-    p_values = stats.holm([_p(samples[best].combine(samples[place], lambda a, b: a - b)) for place in others])
-    return {place for place, p in zip(others, p_values, strict=True) if p is not None and p >= stats.ALPHA}
+    behind = set()
+    for place in means.keys() - {best}:
+        found = samples[best].combine(samples[place], lambda a, b: a - b).estimate()
+        if found is not None and found.mean > 0 and found.p(len(means) - 1) < stats.ALPHA:
+            behind.add(place)
+    return behind
 
 
-class Predictions:
-    """Stored test predictions, reduced to DeLong's placements; the last few are kept, since neighbours share them."""
-
-    KEPT = 4
-
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self._kept: dict[tuple[str, ...], tuple[stats.Placements, bytes] | None] = {}
-
-    def compare(self, seeds: Sequence[int], task: str, first: Finder, second: Finder) -> stats.AucDifference | None:
-        """DeLong on the means over ``seeds``; None unless every run has predictions on the same rows."""
-        one, two = (self._average([find(seed) for seed in seeds], task) for find in (first, second))
-        if one is None or two is None or one[1] != two[1]:
-            return None
-        return stats.delong(one[0], two[0])
-
-    def _average(self, runs: Sequence[Record | None], task: str) -> tuple[stats.Placements, bytes] | None:
-        """Placements of the mean AUC over the runs, and a fingerprint of the labels they rest on."""
-        if not runs or None in runs:
-            return None
-        key = (task, *(run.run_id for run in runs if run))
-        if key not in self._kept:
-            if len(self._kept) >= self.KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = self._average_of([run for run in runs if run], task)
-        else:
-            self._kept[key] = self._kept.pop(key)  # used just now: goes last
-        return self._kept[key]
-
-    def _average_of(self, runs: Sequence[Record], task: str) -> tuple[stats.Placements, bytes] | None:
-        members, labels = [], set()
-        for run in runs:
-            arrays = self._read(run, task)
-            found = stats.placements(*arrays) if arrays is not None else None
-            if arrays is None or found is None:
-                return None
-            members.append(found)
-            labels.add(_fingerprint(arrays[1]))
-        return (stats.average_placements(members), labels.pop()) if len(labels) == 1 else None
-
-    def _read(self, record: Record, task: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        path = self.group.options.file(record.key, PREDICTIONS)
-        arrays = read_arrays(path) if path is not None else None
-        if arrays is None or not {f"logits_{task}", f"labels_{task}"} <= arrays.keys():
-            return None  # not stored, or not readable: then the table says that only seeds were asked
-        return arrays[f"logits_{task}"], arrays[f"labels_{task}"]
+def with_families(found: Sequence[Comparison], question=lambda item: (item.arm, item.task)) -> list[Comparison]:
+    """The comparisons with the size of their families: those of the same question that a test is made for."""
+    sizes = Counter(question(item) for item in found if item.tested)
+    return [replace(item, family=max(1, sizes[question(item)])) for item in found]
 
 
-def _fingerprint(labels: NDArray[np.float32]) -> bytes:
-    return hashlib.blake2b(labels.tobytes(), digest_size=16).digest()
+def _comparison(group: Group, variant: Variant, arm: str, task: str, sample: Sample, **more) -> Comparison:
+    margin = group.margin(task, metric_name(group, task))
+    return Comparison(variant, arm, task, sample, margin, positives=positives(group, task), **more)
 
 
 def _contests(group: Group, reference: Variant) -> Iterator[tuple[Variant, str, str, str]]:
@@ -194,17 +246,3 @@ def _contests(group: Group, reference: Variant) -> Iterator[tuple[Variant, str, 
         for arm in [STAGE0, *group.arms(reference)]:
             for task in group.old_tasks if arm == STAGE0 else group.new_tasks:
                 yield variant, arm, SCRATCH if single else arm, task
-
-
-def _p(sample: Sample) -> float | None:
-    return stats.t_test(list(sample.values.values()))
-
-
-def _adjusted(found: Sequence[Comparison]) -> list[Comparison]:
-    p = stats.holm([item.p for item in found])
-    rows = stats.holm([item.rows.p if item.rows else None for item in found])
-    equivalent = stats.holm([item.p_equivalent for item in found])
-    return [
-        replace(item, p_holm=a, p_rows_holm=b, p_equivalent_holm=c)
-        for item, a, b, c in zip(found, p, rows, equivalent, strict=True)
-    ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from benchmark.records.record import Record
+from benchmark.core.seeding import numpy_stream
+from benchmark.records.record import ROW_BUCKETS, Record
 from benchmark.report import transfer
-from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Group, Sample, Variant
+from benchmark.report.groups import SCRATCH, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     Clock,
     arm_title,
@@ -18,12 +20,14 @@ from benchmark.report.measures import (
     label,
     planned,
     seconds,
-    share,
     taken_in,
-    total,
     trained,
 )
 from benchmark.report.model import Cell, Column, Row, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 COST_NOTE = (
     "FLOPs per example, 2 per multiply-accumulate of the matrix products; new part: without what a frozen backbone "
@@ -31,9 +35,12 @@ COST_NOTE = (
     "the new task. peak: largest over the seeds."
 )
 FRONT_NOTE = (
-    "Pareto: front if no other row is at least as good in every numeric column and better in one, by the means; "
-    "otherwise the number of rows that dominate it. Intervals are not part of this."
+    "quality front: no other row has at most this degradation and at least this gain, and one of them better, by the "
+    "means; otherwise how many rows dominate it. on it: share of bootstrap draws (seeds with replacement, test rows by "
+    "their recorded influence) in which the row is on that front. front with weights: with the number of trained "
+    "weights as a third aim; counts, since shares have different denominators."
 )
+DRAWS = 500
 
 
 def efficiency(group: Group, slug: str) -> Table:
@@ -104,33 +111,44 @@ def efficiency(group: Group, slug: str) -> Table:
 
 
 def pareto(group: Group, task: str, slug: str) -> Table:
-    """Degradation, gain, trained share and seconds together: which rows no other row beats in all of them."""
+    """Degradation and gain: which rows no other row beats in both, how surely, and at what cost."""
     clock = Clock(group)
     columns = (
         Column("method", "Method", "text"),
         Column("arm", "Arm", "text"),
         Column("degradation", "worst degradation", better=-1, signed=True),
         Column("gain", f"gain of {task}", better=1, signed=True),
-        Column("trained_share", "trained, %", "percent", better=-1),
+        Column("front", "quality front", "text"),
+        Column("frequency", "on it, %", "percent"),
+        Column("trained", "trained", "count", better=-1),
+        Column("front_weights", "front with weights", "text"),
         Column("seconds", "seconds", "seconds", better=-1 if clock.comparable else 0),
-        Column("front", "Pareto", "text"),
     )
-    objectives = {"degradation": -1, "gain": 1, "trained_share": -1} | ({"seconds": -1} if clock.comparable else {})
     rows: list[Row] = []
+    samples = []
     for variant, arm, first in taken_in(group):
-        find, full = finder(group, variant, arm, task), finder(group, variant, JOINT, task)
+        find = finder(group, variant, arm, task)
         gained = group.score(variant, arm, task).combine(group.single_task(task), transfer.gain)
+        lost = degradation(group, variant, arm, transfer.worst_degradation)
         cells = {
             "method": label(group, variant),
             "arm": Cell(text=arm_title(arm)),
-            "degradation": cell(group, degradation(group, variant, arm, transfer.worst_degradation)),
+            "degradation": cell(group, lost),
             "gain": cell(group, gained),
-            "trained_share": exact(share(group, find, full, trained, total)),
+            "trained": exact(group.sample(find, trained)),
             "seconds": clock.cell(find, seconds),
         }
-        rows.append(Row({**cells, "front": Cell(text="pending")}, rule_above=first))
-    decided = fronts([row.cells for row in rows], objectives)
-    rows = [Row({**row.cells, "front": found}, row.rule_above) for row, found in zip(rows, decided, strict=True)]
+        pending = dict.fromkeys(("front", "frequency", "front_weights"), Cell(text="pending"))
+        rows.append(Row(cells | pending, rule_above=first))
+        samples.append((lost, gained))
+    found = [row.cells for row in rows]
+    quality = fronts(found, {"degradation": -1, "gain": 1})
+    weighed = fronts(found, {"degradation": -1, "gain": 1, "trained": -1})
+    often = front_frequencies(samples, f"pareto-{task}-{slug}")
+    rows = [
+        Row({**row.cells, "front": one, "front_weights": other, "frequency": _or_none(share)}, row.rule_above)
+        for row, one, other, share in zip(rows, quality, weighed, often, strict=True)
+    ]
     name = f"pareto-{slug}" if len(group.new_tasks) == 1 else f"pareto-{task}-{slug}"
     return Table(
         name,
@@ -139,12 +157,44 @@ def pareto(group: Group, task: str, slug: str) -> Table:
         tuple(rows),
         (
             FRONT_NOTE,
-            "trained: share of the same method's full joint model. seconds: wall-clock of the whole run"
-            + ("." if clock.comparable else "; left out of the dominance, as it comes from several machine kinds."),
+            "trained: number of weights. seconds: wall-clock of the whole run; part of neither front.",
             *clock.notes(),
             *footer(group),
         ),
     ).ranked()
+
+
+def front_frequencies(samples: Sequence[tuple[Sample, Sample]], name: str) -> list[float | None]:
+    """In how many percent of bootstrap draws each (degradation, gain) is on the front; None for a row without numbers.
+
+    A draw takes seeds with replacement, the same for all rows, and moves all scores together as other test rows would
+    (a normal multiplier on the recorded influences). With one seed nothing is drawn.
+    """
+    import numpy as np
+
+    complete = [place for place, pair in enumerate(samples) if all(s.values for s in pair)]
+    seeds = sorted(set.intersection(*(set(s.values) for place in complete for s in samples[place]))) if complete else []
+    found: list[float | None] = [None] * len(samples)
+    if len(seeds) < 2:
+        return found
+    generator = numpy_stream("bootstrap", name)
+    picked = generator.integers(len(seeds), size=(DRAWS, len(seeds)))
+    counts = (picked[:, :, None] == np.arange(len(seeds))).sum(1) / len(seeds)  # [draws, seeds]
+    moves = generator.normal(size=(DRAWS, ROW_BUCKETS))
+
+    def drawn(sample: Sample) -> NDArray[np.float64]:
+        values = np.array([sample.values[seed] for seed in seeds])
+        if not sample.knows_rows:
+            return counts @ values
+        vectors = np.stack([sample.rows[seed] for seed in seeds])
+        return (counts * (values + moves @ vectors.T)).sum(1)
+
+    loss, gain = (np.round([drawn(samples[place][i]) for place in complete], 10) for i in (0, 1))
+    for own, place in enumerate(complete):
+        no_worse = (loss <= loss[own]) & (gain >= gain[own])
+        better = (loss < loss[own]) | (gain > gain[own])
+        found[place] = float(100 * (1 - (no_worse & better).any(0).mean()))
+    return found
 
 
 def fronts(rows: Sequence[Mapping[str, Cell]], objectives: Mapping[str, int]) -> list[Cell]:
@@ -176,6 +226,10 @@ def _any_run(group: Group, variant: Variant, arm: str) -> Callable[[int], Record
 def _role(record: Record, prefix: str) -> int:
     assert record.params is not None
     return sum(n for role, n in record.params.trainable_by_role.items() if role.startswith(prefix))
+
+
+def _or_none(value: float | None) -> Cell:
+    return Cell(code="n/a") if value is None else Cell(value)
 
 
 def _or_code(value: float | None) -> float | str:

@@ -112,7 +112,7 @@ def forest(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Plot |
                 {
                     "arm": item.arm, "task": item.task, "method": group.labels[item.variant],
                     "difference": found.mean, "half_width": found.half_width, "n": found.n,
-                    "verdict": item.verdict("better", "worse"), "reference": group.labels[group.reference],
+                    "verdict": item.verdict(), "reference": group.labels[group.reference],
                 }
             )  # fmt: skip
     panels = len({(row["arm"], row["task"]) for row in rows})

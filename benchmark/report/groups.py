@@ -11,18 +11,21 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmark.records.record import Key, Record, run_directory
+from benchmark.records.record import Key, Record, RowNoise, run_directory
+from benchmark.report import stats
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
 from benchmark.spec.arms import JOINT, SCRATCH, STAGE0
 from benchmark.spec.labels import without_share
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 SINGLE_TASK = "single_task"
@@ -30,6 +33,10 @@ PRIMARY = ("auc", "r2")
 """The score by which a task is compared: the first of these that its record has. Both: larger is better."""
 
 ONE_CLASS = "one class"
+
+DEFAULT_MARGIN = 0.001
+
+PREDICTIONS = "predictions.npz"
 
 
 @dataclass(frozen=True)
@@ -42,41 +49,116 @@ class Variant:
 
 @dataclass(frozen=True)
 class Sample:
-    """One number per seed; ``codes`` says why a seed has none; ``stale`` names seeds whose run is out of date."""
+    """One number per seed; ``codes`` says why a seed has none; ``stale`` names seeds whose run is out of date.
+
+    ``rows`` is each seed's row noise: the vectors of `benchmark.records.row_noise`. ``crossed``: a difference, whose
+    interval comes from seeds and test rows; the interval of a score by itself, as the field prints it, is over seeds.
+    ``score``: in the unit of a score, so that a collapsed seed can be told.
+    """
 
     values: Mapping[int, float] = field(default_factory=dict)
     codes: Mapping[int, str] = field(default_factory=dict)
     stale: frozenset[int] = frozenset()
+    rows: Mapping[int, NDArray[np.float64]] = field(default_factory=dict, compare=False)
+    crossed: bool = False
+    score: bool = False
 
     def combine(self, other: Sample, function: Callable[[float, float], float | None]) -> Sample:
         """Seed by seed: ``function(mine, other's)``. A seed that either lacks keeps the code of the one lacking it."""
         return combine([self, other], lambda values: function(*values))
 
+    def ordered(self) -> list[float]:
+        return [self.values[seed] for seed in sorted(self.values)]
+
+    @property
+    def unstable(self) -> bool:
+        """A seed collapsed or the seeds are visibly not normal: then the median and the range are shown."""
+        return self.score and stats.unstable(self.ordered())
+
+    @property
+    def knows_rows(self) -> bool:
+        return bool(self.values) and set(self.values) <= set(self.rows)
+
+    @property
+    def constant(self) -> float | None:
+        """The value that every seed has, bit for bit and on the same rows: a fact, which needs no test."""
+        found = set(self.values.values())
+        return found.pop() if len(found) == 1 else None
+
+    def estimate(self) -> stats.Estimate | None:
+        """Mean with the noise of seeds and, where it is known for every seed, of test rows; None below two seeds."""
+        return stats.crossed(self.ordered(), self.row_covariance())
+
+    def row_covariance(self) -> float | None:
+        """Mean covariance over test rows between two different seeds; None if unknown."""
+        n = len(self.values)
+        if n < 2 or not self.knows_rows:
+            return None
+        vectors = [self.rows[seed] for seed in sorted(self.values)]
+        total = sum(vectors[1:], vectors[0])
+        found = float(total @ total - sum(float(v @ v) for v in vectors)) / (n * (n - 1))
+        return found if abs(found) > LEAST_COVARIANCE else 0.0
+
     def interval(self) -> Interval | None:
-        return t_interval([self.values[seed] for seed in sorted(self.values)]) if self.values else None
+        if not self.values:
+            return None
+        found = self.estimate() if self.crossed else None
+        return t_interval(self.ordered()) if found is None else Interval(found.mean, found.half_width(), found.n)
 
     def cell(self, planned: int) -> Cell:
-        """Mean with interval, or the code. Fewer seeds than ``planned`` are marked."""
+        """Mean with interval, or the code. Fewer seeds than ``planned`` are marked, unstable ones shown by range."""
         interval = self.interval()
         if interval is None:
             return Cell(code=worst_code(self.codes.values()))
         marks = (f"n={interval.n}",) if interval.n < planned else ()
         marks += ("stale",) if self.stale & set(self.values) else ()
+        if self.unstable:
+            values = self.ordered()
+            return Cell(median(values), None, interval.n, marks=("†", *marks), seeds=tuple(values))
         return Cell(interval.mean, interval.half_width, interval.n, marks=marks)
 
 
+LEAST_COVARIANCE = 1e-24
+"""Below it there is rounding and no noise."""
+
+STEP = 2.0**-20
+"""Of the numeric derivative below: a power of two, so that linear functions have theirs without rounding."""
+
+
 def combine(samples: Sequence[Sample], function: Callable[[list[float]], float | None]) -> Sample:
-    """Seed by seed over several samples; None from ``function`` becomes the code "undefined"."""
+    """Seed by seed over several samples; None from ``function`` becomes the code "undefined".
+
+    Row noise goes through the function's derivative (the delta method), which is exact for differences and means.
+    """
     values: dict[int, float] = {}
     codes: dict[int, str] = {}
+    rows: dict[int, NDArray[np.float64]] = {}
     for seed in sorted(set().union(*(set(sample.values) | set(sample.codes) for sample in samples))):
         lacking = [sample.codes.get(seed, "missing") for sample in samples if seed not in sample.values]
-        result = None if lacking else function([sample.values[seed] for sample in samples])
+        given = [] if lacking else [sample.values[seed] for sample in samples]
+        result = None if lacking else function(given)
         if result is None:
             codes[seed] = worst_code(lacking) if lacking else "undefined"
-        else:
-            values[seed] = result
-    return Sample(values, codes, frozenset().union(*(sample.stale for sample in samples)))
+            continue
+        values[seed] = result
+        if all(seed in sample.rows for sample in samples):
+            rows[seed] = _moved(function, given, [sample.rows[seed] for sample in samples])
+    stale = frozenset().union(*(sample.stale for sample in samples))
+    return Sample(values, codes, stale, rows, crossed=True, score=all(sample.score for sample in samples))
+
+
+def _moved(
+    function: Callable[[list[float]], float | None], at: list[float], vectors: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Row noise of ``function`` of several scores."""
+    found = 0.0 * vectors[0]
+    for place, vector in enumerate(vectors):
+        above, below = (
+            function([value + sign * STEP if i == place else value for i, value in enumerate(at)]) for sign in (1, -1)
+        )
+        if above is not None and below is not None:
+            found = found + round((above - below) / (2 * STEP), 6) * vector
+    return found
 
 
 def worst_code(codes: Iterable[str]) -> str:
@@ -89,20 +171,29 @@ class Options:
     """What a rebuild is asked for, beyond the records.
 
     ``defaults``: a method's default config, so that of several variants the one nearest to it is the main one.
-    ``margin``: equivalence margin for "no degradation", in units of the score, fixed before results are seen.
+    ``margin``: largest loss that counts as none, in units of the score, fixed before results are seen: one number,
+    or a table by "DATASET/TASK", task, metric ("auc", "r2") or "default".
+    ``claims``: the suite's own claims as tables (see `benchmark.report.claims`); None: those of the MPT-Rec paper.
     ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
     result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
     ``search``: what the suite of a tuned track says was spent on each method, by dataset (see
     `benchmark.planning.suite.Searched`).
     """
 
-    margin: float = 0.001
+    margin: float | Mapping[str, float] = DEFAULT_MARGIN
+    claims: Sequence[Mapping[str, Any]] | None = None
     reference: str = "mpt_rec"
     stale: frozenset[str] = frozenset()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     machine: str | None = None
     search: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def margin_of(self, dataset: str, task: str, metric: str) -> float:
+        if not isinstance(self.margin, Mapping):
+            return self.margin
+        names = (f"{dataset}/{task}", f"{dataset.partition('@')[0]}/{task}", task, metric, "default")
+        return next((self.margin[name] for name in names if name in self.margin), DEFAULT_MARGIN)
 
     def file(self, key: Key, name: str) -> Path | None:
         """The array file of that name beside the record, in the first result tree that has it."""
@@ -250,10 +341,20 @@ class Group:
         """Test score of ``task`` after ``arm``; the primary metric unless one is named."""
         asked = (variant, arm, task, metric)
         if asked not in self._scores:  # tables and figures ask for the same ones again and again
-            self._scores[asked] = self.sample(
-                lambda seed: self.find(variant, arm, seed, task), lambda record: score(record, task, metric)
-            )
+            self._scores[asked] = self.scores_of(lambda seed: self.find(variant, arm, seed, task), task, metric)
         return self._scores[asked]
+
+    def scores_of(self, find: Callable[[int], Record | None], task: str, metric: str | None = None) -> Sample:
+        """Test scores of ``task`` in the runs that ``find(seed)`` gives, with the noise of the test rows."""
+        found = self.sample(find, lambda record: score(record, task, metric))
+        if metric not in (None, *PRIMARY):
+            return found
+        vectors = {seed: vector for seed in found.values if (vector := self.noise.of(find(seed), task)) is not None}
+        return replace(found, rows=vectors, score=True)
+
+    @cached_property
+    def noise(self) -> Noise:
+        return Noise(self)
 
     @cached_property
     def _scores(self) -> dict[tuple[Variant, str, str, str | None], Sample]:
@@ -288,10 +389,67 @@ class Group:
             return Sample(codes=dict.fromkeys(self.seeds, "n/a"))
         return self.score(variant, SCRATCH, task)
 
+    def margin(self, task: str, metric: str = PRIMARY[0]) -> float:
+        """Largest loss of ``task`` that counts as none, in the unit of the score; fixed before results are seen."""
+        return self.options.margin_of(self.dataset, task, metric)
+
+    @property
+    def strictest_margin(self) -> float:
+        """The smallest margin of the old tasks: what holds for the worst of them is measured by it."""
+        return min((self.margin(task) for task in self.old_tasks), default=self.margin(""))
+
     @cached_property
     def records_hash(self) -> str:
         """Short hash of the records' content; it changes whenever a number behind the table does."""
         return records_hash(self.records)
+
+
+class Noise:
+    """Row noise of the runs of a group, from their records; for records without it, from stored predictions.
+
+    A run scored on other labels than most of its group has none: it is not compared row by row.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._kept: dict[tuple[str, str], RowNoise | None] = {}
+
+    def of(self, record: Record | None, task: str) -> NDArray[np.float64] | None:
+        found = self._read(record, task) if record is not None else None
+        if found is None or found.labels != self._labels[task]:
+            return None
+        from benchmark.records.row_noise import unfolded
+
+        return unfolded(found)
+
+    @cached_property
+    def _labels(self) -> Mapping[str, str]:
+        """By task the labels that most runs were scored on."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for record in self._group.records:
+            for task in record.scores:
+                if (found := self._read(record, task)) is not None:
+                    counts[task][found.labels] += 1
+        return {task: min(found, key=lambda labels: (-found[labels], labels)) for task, found in counts.items()}
+
+    def _read(self, record: Record, task: str) -> RowNoise | None:
+        if task not in record.scores:
+            return None
+        asked = record.run_id, task
+        if asked not in self._kept:
+            self._kept[asked] = record.scores[task].rows or self._from_predictions(record, task)
+        return self._kept[asked]
+
+    def _from_predictions(self, record: Record, task: str) -> RowNoise | None:
+        path = self._group.options.file(record.key, PREDICTIONS)
+        arrays = read_arrays(path) if path is not None else None
+        names = f"logits_{task}", f"labels_{task}"
+        if arrays is None or not set(names) <= arrays.keys() or len({len(arrays[name]) for name in names}) != 1:
+            return None  # not stored, or not readable: then the table says that only seeds were asked
+        from benchmark.records.row_noise import row_noise
+
+        kind = "binary" if primary(record.scores[task].metrics) == "auc" else "regression"
+        return row_noise(kind, arrays[names[0]], arrays[names[1]])
 
 
 def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from benchmark.records.record import Record
 from benchmark.report import transfer
-from benchmark.report.groups import SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, score
+from benchmark.report.groups import SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine
 from benchmark.report.model import Cell
 from benchmark.report.stats import LEVEL
 
@@ -38,7 +38,7 @@ DELTA_M_NOTE = "Δm: mean over tasks of the relative gain over single-task model
 
 def before_and_after(group: Group, variant: Variant, arm: str, task: str) -> tuple[Sample, Sample]:
     """Score of an old task after stage 0 and after the arm, over the seeds."""
-    before = group.sample(lambda seed: group.baseline(variant, arm, seed), lambda record: score(record, task))
+    before = group.scores_of(lambda seed: group.baseline(variant, arm, seed), task)
     return before, group.score(variant, arm, task)
 
 
@@ -107,7 +107,7 @@ def cell(group: Group, sample: Sample) -> Cell:
 
 
 def times(sample: Sample, factor: float) -> Sample:
-    return Sample({seed: factor * value for seed, value in sample.values.items()}, sample.codes, sample.stale)
+    return replace(combine([sample], lambda values: factor * values[0]), score=False)
 
 
 def delta_m(group: Group, scores: Mapping[str, Sample]) -> Sample:
@@ -119,7 +119,8 @@ def delta_m(group: Group, scores: Mapping[str, Sample]) -> Sample:
         share = transfer.delta_m(mine, alone)
         return None if share is None else 100 * share
 
-    return combine([*scores.values(), *(group.single_task(task) for task in tasks)], measured)
+    found = combine([*scores.values(), *(group.single_task(task) for task in tasks)], measured)
+    return replace(found, score=False)  # percent
 
 
 def label(group: Group, variant: Variant) -> Cell:
@@ -159,6 +160,25 @@ def metric_title(group: Group, task: str) -> str:
     return "R²" if "r2" in metrics and "auc" not in metrics else "AUC"
 
 
+def reference_row(group: Group) -> tuple[Variant, str] | None:
+    """The row that all others stand against across arms: the reference method, frozen if it was run so."""
+    if group.reference is None:
+        return None
+    arms = [arm for arm in group.arms(group.reference) if arm != SCRATCH]
+    chosen = next((arm for arm in arms if arm.partition(" ")[0] == "frozen"), arms[0] if arms else None)
+    return None if chosen is None else (group.reference, chosen)
+
+
+def metric_name(group: Group, task: str) -> str:
+    return "r2" if metric_title(group, task) == "R²" else "auc"
+
+
+def positives(group: Group, task: str) -> int | None:
+    """How many test rows of the task are positive, at most over the runs."""
+    found = [n for r in group.records if task in r.scores and (n := r.scores[task].positives) is not None]
+    return max(found, default=None)
+
+
 def _commit(record: Record) -> str:
     p = record.provenance
     if p is None or p.commit is None:
@@ -186,7 +206,9 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
     if interval and len(seeds) == 1:
         lines.append(f"One seed ({spoken}): no interval, and no difference here says more than chance.")
     elif interval:
-        lines.append(f"Mean ± half-width of the {LEVEL:.0%} Student-t interval over n = {len(seeds)} seeds ({spoken}).")
+        lines.append(
+            f"Mean ± half-width of the {LEVEL:.0%} interval, n = {len(seeds)} seeds ({spoken}). {_noise(group)}"
+        )
     lines.append(
         f"Selection: {group.selection} (validation rows only). Budget: {budget or 'none stated'}. "
         f"Split: {group.split}. Track: {group.track}."
@@ -199,6 +221,16 @@ def _warnings(group: Group) -> list[str]:
     """What runs warn of, once each, with how many of them do: a mechanism that did not act, above all."""
     counts = Counter(warning for record in group.records if record.status == "ok" for warning in record.warnings)
     return [f"Warning of {number} run{'s' * (number > 1)}: {text}" for text, number in sorted(counts.items())]
+
+
+def _noise(group: Group) -> str:
+    """Where the intervals of scores and of differences come from."""
+    runs = [(record, task) for record in group.records if record.status == "ok" for task in record.scores]
+    known = sum(group.noise.of(record, task) is not None for record, task in runs)
+    if not known:
+        return "Student t over seeds; the noise of the test rows is not in these records."
+    words = "Scores: Student t over seeds; differences, gains and degradations: seeds and test rows together"
+    return words + ("." if known == len(runs) else ", where the records know their rows, otherwise seeds alone.")
 
 
 class Clock:

@@ -24,7 +24,7 @@ CODES = {
     "missing": "no such run yet",
     "one-class": "test rows of one class only, metric undefined",
     "undefined": "metric undefined",
-    "no file": "predictions were not stored for every run",
+    "no rows": "the noise of the test rows is not in every record",
     "few": "too few datasets for a claim",
     "mixed": "runs from different machine kinds, not comparable",
     "machine": "other machine kind, not comparable",
@@ -36,10 +36,11 @@ STATUS_CODES = {"oom": "OOM", "timeout": "T/O", "failed": "failed", "skipped": "
 
 MARKS = {
     "stale": "made by code or data that changed since",
-    "≈": "not parted from the column's best by a paired t-test, Holm over the column",
-    "*": "differs from the reference method, Holm-adjusted p < .05",
-    "**": "differs from the reference method, Holm-adjusted p < .01",
-    "***": "differs from the reference method, Holm-adjusted p < .001",
+    "†": "a seed collapsed or the seeds are not normal: median [lowest, highest], no test",
+    "↓": "worse than the column's best by the same test, adjusted over the column",
+    "*": "differs from the reference method, adjusted p < .05",
+    "**": "differs from the reference method, adjusted p < .01",
+    "***": "differs from the reference method, adjusted p < .001",
 }
 """Marks behind a number. "n=3" is a further one: fewer seeds than the table says."""
 
@@ -48,7 +49,8 @@ MARKS = {
 class Cell:
     """One of value, text, code. ``half_width`` is that of the interval around ``value``, ``n`` how many seeds.
 
-    ``kind`` overrides the column's where a column holds numbers of several kinds.
+    ``kind`` overrides the column's where a column holds numbers of several kinds. ``seeds``: where no mean and
+    interval may stand, the numbers of all seeds; ``value`` is then their median.
     """
 
     value: float | None = None
@@ -59,6 +61,7 @@ class Cell:
     marks: tuple[str, ...] = ()
     emphasis: Emphasis = ""
     kind: Kind | None = None
+    seeds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         given = [item for item in (self.value, self.text or None, self.code) if item is not None]
@@ -121,7 +124,7 @@ class Table:
     def ranked(self) -> Table:
         """The same table with the best value of each ranked column marked, and the second best. Ties share.
 
-        A number that rests on fewer seeds than planned, or on a stale run, is not ranked.
+        A number that rests on fewer seeds than planned, on a stale run or on unstable seeds is not ranked.
         """
         rows = [dict(row.cells) for row in self.rows]
         for column in self.columns:
@@ -138,15 +141,17 @@ class Table:
 
 
 def _rankable(cell: Cell) -> float | None:
-    return None if any(mark == "stale" or mark.startswith("n=") for mark in cell.marks) else cell.value
+    return None if any(mark in ("stale", "†") or mark.startswith("n=") for mark in cell.marks) else cell.value
 
 
 @dataclass(frozen=True)
 class Digits:
-    """A number as text: ``value`` and, where there is an interval, ``half_width`` with the same decimals."""
+    """A number as text: ``value`` and, where there is an interval, ``half_width`` with the same decimals; ``span``
+    is "[lowest, highest]" where seeds are shown instead."""
 
     value: str
     half_width: str = ""
+    span: str = ""
     unit: str = field(default="")
 
 
@@ -164,6 +169,9 @@ def digits(cell: Cell, column: Column) -> Digits:
         return Digits("<0.001" if value < 0.001 else f"{value:.3f}")
     if kind == "bytes":
         return Digits(f"{value / 2**20:.0f}", unit="MiB")
+    if cell.seeds:
+        shown = [digits(Cell(seed, kind=kind), column).value for seed in (value, min(cell.seeds), max(cell.seeds))]
+        return Digits(shown[0], span=f"[{shown[1]}, {shown[2]}]")
     low, high, default = {"score": (2, 5, 4), "percent": (0, 3, 2), "seconds": (0, 3, 1)}[kind]
     places = default
     if cell.half_width:

@@ -1,4 +1,4 @@
-"""What holds over datasets: datasets are the units, seeds are averaged first, and below six nothing is claimed."""
+"""What holds over datasets: they are the units, seeds and problems within one are averaged first, few claim nothing."""
 
 from __future__ import annotations
 
@@ -30,32 +30,37 @@ class Study:
 def studies(groups: Sequence[Group]) -> list[Study]:
     """New-task score and old-task retention of every row that has a number on every dataset.
 
-    Of several groups of one dataset (subsets, budgets) the one with most records counts: parts of one dataset are no
-    independent datasets. Fewer than two datasets give nothing.
+    Problems are clustered: of several groups of one dataset and one new task (subsets, budgets) the one with most
+    records counts, and the problems of a dataset (its tasks, each in turn the new one) are averaged before datasets
+    are compared, since they share their rows. Fewer than two datasets give nothing.
     """
-    chosen: dict[str, Group] = {}
+    problems: dict[str, dict[tuple[str, ...], Group]] = {}
     for group in groups:
-        base = group.dataset.partition("@")[0]
-        if group.new_tasks and (base not in chosen or len(group.records) > len(chosen[base].records)):
-            chosen[base] = group
+        own = problems.setdefault(group.dataset.partition("@")[0], {})
+        before = own.get(group.new_tasks)
+        if group.new_tasks and (before is None or len(group.records) > len(before.records)):
+            own[group.new_tasks] = group
+    chosen = {base: list(own.values()) for base, own in problems.items() if own}
     if len(chosen) < 2:
         return []
+    first = next(iter(chosen.values()))[0]
     found = []
     for name, title, larger in (
         ("new_task", "score of the new task", True),
         ("degradation", "mean degradation of the old tasks, sign turned", False),
     ):
-        tables = [_rows(group, new_task=larger) for group in chosen.values()]
+        tables = [_averaged([_rows(group, new_task=larger) for group in clusters]) for clusters in chosen.values()]
         rows = [row for row in tables[0] if all(row in table for table in tables)]
         if len(rows) < 2:
             continue
-        main = next(iter(chosen.values())).reference
-        label = next(iter(chosen.values())).labels[main] if main else rows[0]
+        main = first.reference
+        label = first.labels[main] if main else rows[0]
         own = [row for row in rows if row.startswith(f"{label}, ")] or rows
         reference = next((row for row in own if row.endswith(f", {arm_title('frozen')}")), own[0])
-        margin = next(iter(chosen.values())).options.margin
+        margin = first.margin(first.new_tasks[0])
         values = {row: [table[row] for table in tables] for row in rows}
-        found.append(Study(name, title, tuple(chosen), values, reference, margin))
+        counted = tuple(f"{base} ({len(own)} problems)" if len(own) > 1 else base for base, own in chosen.items())
+        found.append(Study(name, title, counted, values, reference, margin))
     return found
 
 
@@ -108,13 +113,27 @@ def across(study: Study) -> Table:
     ).ranked()
 
 
+def _averaged(tables: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean over a dataset's problems, for the rows that all of them have."""
+    return {
+        row: round(stats.mean([table[row] for table in tables]), 12)
+        for row in tables[0]
+        if all(row in table for table in tables)
+    }
+
+
 def _claim(study: Study, found: stats.AcrossDatasets) -> str:
     if found.datasets < stats.FEWEST_DATASETS:
         return f"Fewer than {stats.FEWEST_DATASETS} datasets: no claim over datasets is made."
+    needed = stats.datasets_needed(len(study.values) - 1)
+    if found.datasets < needed:
+        wilcoxon = f"Wilcoxon with {len(study.values) - 1} comparisons needs {needed} datasets. "
+    else:
+        wilcoxon = ""
     friedman = "" if found.friedman is None else f"Friedman p = {found.friedman:.3g}. "
     return (
-        f"{friedman}Nemenyi critical difference of mean ranks {found.critical_difference:.3g}. Posterior: Bayesian "
-        f"signed rank, practical margin {study.margin:g}, decided from {stats.DECISION:g}."
+        f"{wilcoxon}{friedman}Nemenyi critical difference of mean ranks {found.critical_difference:.3g}. "
+        f"Posterior: Bayesian signed rank, practical margin {study.margin:g}, decided from {stats.DECISION:g}."
     )
 
 

@@ -18,6 +18,7 @@ from benchmark.core.errors import visible
 from benchmark.core.files import write_atomically
 from benchmark.report import style
 from benchmark.report.measures import arm_title
+from benchmark.report.writers import spreadsheet_safe
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -88,7 +89,7 @@ class Plot:
 def _written(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.10g}"
-    return visible(value) if isinstance(value, str) else "" if value is None else value
+    return spreadsheet_safe(visible(value)) if isinstance(value, str) else "" if value is None else value
 
 
 @cache

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.records.record import Record, read_records, run_directory
 from benchmark.report import stats
-from benchmark.report.comparisons import PREDICTIONS
-from benchmark.report.groups import read_arrays, variant_of
+from benchmark.report.groups import PREDICTIONS, read_arrays, variant_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -35,6 +35,12 @@ KINDS: Mapping[str, Kind] = {
     "paper_share": "percent",
     "flops_share": "percent",
 }
+TOLERANCE = 0.002
+"""What machines and libraries of different kinds may differ by at the same seed (as in `verify`)."""
+
+TWO_TASK = "two_task"
+"""The profile that trains the old tasks alone, with the new task's column among the inputs."""
+
 TITLES = {
     "auc": "AUC",
     "change": "AUC change",
@@ -100,9 +106,10 @@ SOURCE_NOTE = (
     "same where suspect. published ±: standard deviation over its seeds."
 )
 REACHED_NOTE = (
-    "reached: a score whose interval ends at or above the published value, rounding included (one seed: the score "
-    "itself); a count or share that rounds to it. not comparable: the conditions differ, in the words given; then the "
-    "difference is shown and judges nothing."
+    "reached: the score's whole interval lies above the published value less .002, a count or share rounds to it (up "
+    "to rounding: within one unit of the last printed digit); not reached: the interval lies below; open: the noise of "
+    "the seeds decides nothing. not comparable: the conditions differ, in the words given; the difference judges "
+    "nothing."
 )
 
 
@@ -118,13 +125,27 @@ def parse(text: str) -> Printed:
 
 
 def verdict(quantity: str, theirs: Printed, ours: Cell) -> str:
-    """For conditions that agree. A score may exceed the published one; a count has to be the same."""
+    """For conditions that agree. A score may exceed the published one; a count has to be the same.
+
+    A score is reached if its whole interval lies above the published value less `TOLERANCE`, not reached if all of it
+    lies below; what the noise of the seeds leaves open stays open. A count may differ by one unit of the last printed
+    digit: papers round before they divide.
+    """
     assert ours.value is not None
-    if quantity in ("auc", "change"):
-        reached = ours.value + (ours.half_width or 0.0) >= theirs.value - theirs.rounding
-    else:
-        reached = abs(ours.value - theirs.value) <= theirs.rounding * (1 + 1e-9)
-    return "reached" if reached else "not reached"
+    if quantity not in ("auc", "change"):
+        distance = abs(ours.value - theirs.value)
+        if distance <= theirs.rounding * (1 + 1e-9):
+            return "reached"
+        return "reached, up to rounding" if distance <= 2 * theirs.rounding * (1 + 1e-9) else "not reached"
+    if ours.seeds:
+        return "open: seeds unstable"
+    if ours.half_width is None:
+        return "open: one seed"
+    if ours.value + ours.half_width < theirs.value - theirs.rounding:
+        return "not reached"
+    if ours.value - ours.half_width >= theirs.value - theirs.rounding - TOLERANCE:
+        return "reached"
+    return f"open: ± {ours.half_width:.2g} of the seeds"
 
 
 def _row(
@@ -184,10 +205,14 @@ def _not_comparable(
     """Why the number was measured under other conditions, or None."""
     if tasks and number <= len(tasks) and task != tasks[number - 1]:
         return f"there the task is {tasks[number - 1]}"
+    if block.get("two_task") and profile == TWO_TASK:
+        profile = ""
+    elif profile == TWO_TASK:
+        return "here the old tasks are trained alone"
     if block.get("profile", "") != profile:
         return f"other rows (there {block.get('profile') or 'all'}, here {profile or 'all'})"
     if block.get("two_task") and group.new_tasks:
-        return f"there {' and '.join(group.new_tasks)} is an input feature"
+        return f"there {' and '.join(group.new_tasks)} is an input feature (run {group.dataset}@{TWO_TASK})"
     here = json.loads(group.budget)
     for name, value in block.get("budget", {}).items():
         mine = here.get(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -117,18 +117,20 @@ def detectable_difference(deviation: float, n: int, alpha: float = ALPHA, power:
     ``deviation``: standard deviation of the paired differences. Cohen, Statistical Power Analysis, 1988, by the
     noncentral t distribution. None below two seeds.
     """
-    return None if n < 2 else deviation * _detectable_effect(n, alpha, power)
+    return None if n < 2 else deviation / math.sqrt(n) * _detectable_effect(n - 1, alpha, power)
 
 
 @lru_cache(maxsize=1024)
-def _detectable_effect(n: int, alpha: float, power: float) -> float:
-    """The effect size (difference over standard deviation) with that power."""
+def _detectable_effect(degrees: int, alpha: float, power: float, weight: float = 1.0) -> float:
+    """The true difference in standard errors that a two-sided test finds with that power; see `Estimate`."""
     from scipy import optimize, special
 
-    critical = t_quantile(1 - alpha / 2, n - 1) ** 2
+    critical = _mixed_quantile(alpha / 2, degrees, weight)
 
     def lacking(effect: float) -> float:  # t squared is F, and the two-sided test asks for t squared
-        return power - (1 - float(special.ncfdtr(1, n - 1, n * effect**2, critical)))
+        student = 1 - float(special.ncfdtr(1, degrees, effect**2, critical**2))
+        normal = float(special.ndtr(effect - critical) + special.ndtr(-effect - critical))
+        return power - (weight * student + (1 - weight) * normal)
 
     high = 0.01
     while lacking(high) > 0:  # not from a large value down: far out the distribution function overflows
@@ -160,6 +162,122 @@ def t_quantile(probability: float, degrees: int) -> float:
     from scipy import special
 
     return float(special.stdtrit(degrees, probability))
+
+
+# ---- over seeds and test rows together ---------------------------------------------------------------------------
+
+SEED_WEIGHT = 1.35
+"""Exponent of the seeds' share of the variance as the weight of Student's distribution in `Estimate`. Chosen by
+simulation (tests/report/test_calibration.py): with Hillis' degrees of freedom, a Satterthwaite approximation, false
+alarms rise to 7.8 % with three seeds whose noise is mostly that of seeds, and to four times the level in families."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds whose uncertainty comes from seeds and, where ``row_error`` is known, test rows.
+
+    ``error``: its standard error, ``seed_error`` and ``row_error`` the parts due to seeds and to rows (None: not
+    known, then the interval says nothing about other rows). mean / error follows Student's distribution with n - 1
+    degrees of freedom where all noise is that of seeds and the normal one where all is that of rows; between them the
+    tails are mixed with ``weight`` for Student's.
+    """
+
+    mean: float
+    n: int
+    error: float
+    weight: float
+    seed_error: float
+    row_error: float | None
+
+    def half_width(self, comparisons: int = 1, level: float = LEVEL) -> float:
+        """Of the two-sided interval; with several comparisons all of them cover together (Bonferroni)."""
+        return self.error * self._critical((1 - level) / comparisons) if self.error else 0.0
+
+    def p(self, comparisons: int = 1) -> float:
+        """Two-sided, adjusted for the comparisons: below .05 exactly if the 95 % interval for as many leaves 0 out."""
+        if self.error == 0.0:
+            return 1.0 if self.mean == 0.0 else 0.0
+        return min(1.0, comparisons * 2 * _mixed_tail(abs(self.mean) / self.error, self.n - 1, self.weight))
+
+    def detectable(self, comparisons: int = 1, power: float = POWER) -> float:
+        """Smallest true difference that this very test finds with the given power: same error, reference, family."""
+        return self.error * _detectable_effect(self.n - 1, ALPHA / comparisons, power, self.weight)
+
+    def _critical(self, alpha: float) -> float:
+        return _mixed_quantile(alpha / 2, self.n - 1, self.weight)
+
+
+def crossed(values: Sequence[float], row_covariance: float | None = None) -> Estimate | None:
+    """Estimate of the mean of values over seeds that all rest on the same test rows; None below two values.
+
+    Seeds and rows are crossed random effects, as readers and cases are in diagnostic studies (Obuchowski & Rockette,
+    Communications in Statistics 1995; Hillis, Statistics in Medicine 2007). ``row_covariance`` is the covariance over
+    rows between the values of two different seeds: what no number of seeds takes away. With s² the variance over
+    seeds, error² = s²/n + max(row_covariance, 0).
+    """
+    if len(values) < 2:
+        return None
+    found = crossed_error(standard_deviation(values) ** 2, len(values), row_covariance)
+    return replace(found, mean=mean(values))
+
+
+def crossed_error(spread: float, n: int, row_covariance: float | None) -> Estimate:
+    """`crossed` for a mean of 0, from the variance ``spread`` over n seeds: also for seeds that were never run."""
+    over_seeds, over_rows = spread / n, max(row_covariance or 0.0, 0.0)
+    error = math.sqrt(over_seeds + over_rows)
+    weight = (over_seeds / (over_seeds + over_rows)) ** SEED_WEIGHT if error else 1.0
+    row_error = None if row_covariance is None else math.sqrt(over_rows)
+    return Estimate(0.0, n, error, weight, math.sqrt(over_seeds), row_error)
+
+
+def normal_quantile(probability: float) -> float:
+    from scipy import special
+
+    return float(special.ndtri(probability))
+
+
+def _mixed_tail(t: float, degrees: int, weight: float) -> float:
+    """P(T > t) of the mixture of Student's and the normal distribution, for t >= 0."""
+    from scipy import special
+
+    return weight * _t_upper_tail(t, degrees) + (1 - weight) * float(special.ndtr(-t))
+
+
+@lru_cache(maxsize=4096)
+def _mixed_quantile(tail: float, degrees: int, weight: float) -> float:
+    """The t with P(T > t) = tail."""
+    from scipy import optimize
+
+    low, high = normal_quantile(1 - tail), t_quantile(1 - tail, degrees)
+    if weight >= 1.0 or high <= low:
+        return high
+    return float(optimize.brentq(lambda t: _mixed_tail(t, degrees, weight) - tail, low * 0.999, high * 1.001))
+
+
+COLLAPSE = 0.05
+"""Range of a score over seeds from which a seed counts as collapsed: healthy training moves AUC by thousandths."""
+FEWEST_FOR_SHAPE = 5
+"""Of fewer values nothing can be said about the shape of their distribution."""
+SKEWED = 0.02
+"""p of Shapiro and Wilk's test (Biometrika 1965) below which values over seeds count as not normal."""
+
+
+def unstable(values: Sequence[float]) -> bool:
+    """Are these values over seeds such that a mean and a Student interval mislead?
+
+    Either a seed collapsed, or the values are visibly not normal. With 10 % collapsed seeds an interval of 95 % covers
+    in less than half of the cases; what is flagged is shown as median and range and not tested.
+    """
+    if len(values) < 2 or min(values) == max(values):
+        return False
+    if max(values) - min(values) > COLLAPSE:
+        return True
+    if len(values) < FEWEST_FOR_SHAPE:
+        return False
+    from scipy import stats
+
+    centre, deviation = mean(values), standard_deviation(values)
+    return float(stats.shapiro([(value - centre) / deviation for value in values]).pvalue) < SKEWED
 
 
 # ---- over test rows ----------------------------------------------------------------------------------------------
@@ -244,7 +362,7 @@ class AcrossDatasets:
 
     ``wins``: datasets on which the method is (joint) best. ``worst``: smallest difference to the reference over the
     datasets. ``ranks``: mean rank, 1 is best. ``friedman``, ``wilcoxon`` (Holm-adjusted, against the reference),
-    ``critical_difference`` (Nemenyi) are None below `FEWEST_DATASETS`.
+    ``critical_difference`` (Nemenyi) are None below `FEWEST_DATASETS`, ``wilcoxon`` below `datasets_needed`.
     """
 
     datasets: int
@@ -254,6 +372,14 @@ class AcrossDatasets:
     friedman: float | None
     wilcoxon: Mapping[str, float | None]
     critical_difference: float | None
+
+
+def datasets_needed(comparisons: int) -> int:
+    """Fewest datasets with which an exact Wilcoxon test can survive Holm's correction over so many comparisons.
+
+    Its smallest p with N datasets is 2 / 2^N: six datasets suffice for one comparison, nine for eleven.
+    """
+    return math.floor(math.log2(2 * max(1, comparisons) / ALPHA)) + 1
 
 
 def across_datasets(table: Mapping[str, Sequence[float]], reference: str) -> AcrossDatasets:
@@ -272,7 +398,8 @@ def across_datasets(table: Mapping[str, Sequence[float]], reference: str) -> Acr
     differences = {method: values[place] - values[methods.index(reference)] for place, method in enumerate(methods)}
     enough = datasets >= FEWEST_DATASETS
     others = [method for method in methods if method != reference]
-    p_values = [signed_rank_test(differences[m].tolist()) for m in others] if enough else [None] * len(others)
+    tested = datasets >= datasets_needed(len(others))
+    p_values = [signed_rank_test(differences[m].tolist()) for m in others] if tested else [None] * len(others)
     return AcrossDatasets(
         datasets,
         {method: int((values[place] == best).sum()) for place, method in enumerate(methods)},

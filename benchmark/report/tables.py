@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmark.report import transfer
-from benchmark.report.comparisons import Comparison, not_worse_than_best
+from benchmark.report.comparisons import Comparison, worse_than_best
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     DELTA_M_NOTE,
@@ -98,6 +98,7 @@ def old_task_effect(group: Group, slug: str, losses: Sequence[Comparison] = ()) 
     columns += [
         Column("degradation_mean", "mean", better=-1, group="degradation", signed=True),
         Column("degradation_worst", "worst", better=-1, group="degradation", signed=True),
+        Column("at_most", "at most", group="degradation", signed=True),
         Column("verdict", "verdict", "text", group="degradation"),
         Column("delta_m", "Δm, % (higher is better)", "percent", better=1, signed=True),
     ]
@@ -110,6 +111,7 @@ def old_task_effect(group: Group, slug: str, losses: Sequence[Comparison] = ()) 
             cells[f"{task}_degradation"] = cell(group, before.combine(after, lambda a, b: a - b))
         cells["degradation_mean"] = cell(group, degradation(group, variant, arm, transfer.mean_degradation))
         cells["degradation_worst"] = cell(group, degradation(group, variant, arm, transfer.worst_degradation))
+        cells["at_most"] = at_most(losses, variant, arm)
         cells["verdict"] = Cell(text=worst_verdict(losses, variant, arm))
         everything = {task: group.score(variant, arm, task) for task in (*group.old_tasks, *group.new_tasks)}
         cells["delta_m"] = cell(group, delta_m(group, everything))
@@ -123,8 +125,8 @@ def old_task_effect(group: Group, slug: str, losses: Sequence[Comparison] = ()) 
             "degradation: score after stage 0 minus score after the new task, same method and seed; "
             "lower is better, negative is an improvement. worst: largest over the old tasks of each seed. "
             + DELTA_M_NOTE.replace("over tasks", "over old and new tasks"),
-            f"verdict: the worst over the old tasks of table no_degradation-{slug}, "
-            "whose footer says how it is reached.",
+            f"at most, verdict: the worst over the old tasks of table no_degradation-{slug}, "
+            "whose footer says how they are reached.",
             *footer(group),
         ),
     ).ranked()
@@ -200,11 +202,11 @@ def new_task(group: Group, task: str, slug: str, comparisons: Sequence[Compariso
 
 def with_marks(rows: Sequence[Row], column: str, samples: Sequence[Sample], stars: Sequence[str]) -> list[Row]:
     """The rows with what the tests say put behind the numbers of one column."""
-    like_best = not_worse_than_best(samples)
+    behind = worse_than_best(samples)
     marked = []
     for place, row in enumerate(rows):
         found = row.cells[column]
-        marks = (("≈",) if place in like_best else ()) + ((stars[place],) if stars[place] else ())
+        marks = (("↓",) if place in behind else ()) + ((stars[place],) if stars[place] else ())
         if found.value is not None:
             found = replace(found, marks=(*marks, *found.marks))
         marked.append(replace(row, cells={**row.cells, column: found}))
@@ -214,17 +216,25 @@ def with_marks(rows: Sequence[Row], column: str, samples: Sequence[Sample], star
 def stars_of(comparisons: Sequence[Comparison], variant: Variant, arm: str, task: str) -> str:
     """Stars of the row's difference to the reference, as in table paired_differences."""
     found = (c for c in comparisons if (c.variant, c.arm, c.task) == (variant, arm, task))
-    return next((stars(comparison.p_holm) for comparison in found), "")
+    return next((stars(comparison.p) for comparison in found), "")
 
 
 def worst_verdict(losses: Sequence[Comparison], variant: Variant, arm: str) -> str:
-    """The worst verdict over the old tasks: degraded, then undecided or untested, then the harmless ones."""
-    found = [c.verdict("degraded", "improved") for c in losses if (c.variant, c.arm) == (variant, arm)]
-    harmless = ("unchanged", "equivalent", "improved")
+    """The worst verdict over the old tasks: degraded, then unstable, undecided or untested, then the harmless ones."""
+    found = [c.verdict() for c in losses if (c.variant, c.arm) == (variant, arm)]
+    harmless = ("unchanged", "equivalent", "no harm", "improved")
     for kind in (lambda v: v.startswith("degraded"), lambda v: not v.startswith(("degraded", *harmless))):
         if picked := [verdict for verdict in found if kind(verdict)]:
             return picked[0]
     return next((v for word in reversed(harmless) for v in found if v.startswith(word)), "no runs")
+
+
+def at_most(losses: Sequence[Comparison], variant: Variant, arm: str) -> Cell:
+    """How much worse any old task is at most: the largest bound."""
+    own = [c for c in losses if (c.variant, c.arm) == (variant, arm)]
+    bounds = [c.worst for c in own]
+    known = [bound for bound in bounds if bound is not None]
+    return Cell(max(known)) if known and len(known) == len(bounds) else Cell(code="n/a")
 
 
 def reference_note(group: Group, comparisons: Sequence[Comparison]) -> list[str]:

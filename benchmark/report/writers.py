@@ -65,7 +65,7 @@ def comma_separated(table: Table) -> str:
         for column in table.columns:
             cell = row.cells[column.key]
             if column.kind == "text":
-                line.append(printable(cell.text) if cell.text is not None else cell.code)
+                line.append(spreadsheet_safe(printable(cell.text)) if cell.text is not None else cell.code)
                 continue
             number = ["" if x is None else f"{x:.10g}" for x in (cell.value, cell.half_width)]
             line += [*number, "" if cell.n is None else cell.n, cell.code or "", " ".join(cell.marks)]
@@ -97,6 +97,7 @@ def latex(table: Table) -> str:
             number = digits(cell, column)
             text = rf"\mptval{{{number.value}}}" if column.kind != "count" else number.value
             text = rf"\mptnum{{{number.value}}}{{{number.half_width}}}" if number.half_width else text
+            text += f"~{number.span}" if number.span else ""
             text += f"~{number.unit}" if number.unit else ""
         text = {"best": rf"{{\bfseries\boldmath {text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.emphasis]
         return text + "".join(rf"\textsuperscript{{{escape_latex(mark)}}}" for mark in cell.marks)
@@ -199,6 +200,7 @@ def _text(cell: Cell, column: Column, plus_minus: str, escape: Callable[[str], s
         return escape(cell.text or cell.code or "")
     number = digits(cell, column)
     text = number.value + (plus_minus + number.half_width if number.half_width else "")
+    text += f" {number.span}" if number.span else ""
     return escape(text + (f" {number.unit}" if number.unit else ""))
 
 
@@ -221,6 +223,11 @@ def printable(text: str, keep: str = "") -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def spreadsheet_safe(text: str) -> str:
+    """A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def escape_markdown(text: str) -> str:
@@ -247,6 +254,8 @@ LATEX = {
     "≥": r"\ensuremath{\ge}",
     "≤": r"\ensuremath{\le}",
     "≈": r"\ensuremath{\approx}",
+    "†": r"\ensuremath{\dagger}",
+    "↓": r"\ensuremath{\downarrow}",
     "×": r"\ensuremath{\times}",
     "−": r"\ensuremath{-}",
     "–": "--",

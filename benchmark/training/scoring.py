@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmark.core.seeding import numpy_stream
 from benchmark.records.record import TaskScores
+from benchmark.records.row_noise import row_noise
 from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.training.metrics import auc as area_under_curve
 from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features
@@ -47,6 +48,7 @@ class Vault:
             metrics=metrics,
             reasons=reasons,
             auc_standard_error=auc_standard_error(predictions, labels) if binary else None,
+            rows=row_noise(task.kind, predictions, labels),
         )
         return scores, labels
 

@@ -25,15 +25,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def predicted(tmp_path: Path) -> Iterator[Path]:
-    """Two methods with predictions of the new task: 400 rows, the same for all, MPT-Rec's clearly better."""
+    """Two methods with predictions of the new task on 400 rows that are easy or hard for both alike."""
     records = made.study({"shared_bottom": 0.940, "mpt_rec": 0.946})
     out = made.write(tmp_path, records)
     generator = np.random.default_rng(0)
     labels = (generator.random(400) < 0.3).astype(np.float32)
+    common = 1.5 * labels + generator.normal(size=400)
+    own = {name: generator.normal(size=400) for name in ("single_task", "shared_bottom", "mpt_rec")}
     for record in records:
         if "education" in record.scores and record.status == "ok":
-            signal = 2.0 if record.key.method == "mpt_rec" else 0.5
-            logits = (signal * labels + generator.normal(size=400)).astype(np.float32)
+            logits = common + 0.02 * own[record.key.method] + 0.01 * generator.normal(size=400)
             path = run_directory(out, record.key) / "predictions.npz"
-            np.savez(path, logits_education=logits, labels_education=labels)
+            np.savez(path, logits_education=logits.astype(np.float32), labels_education=labels)
     yield out

@@ -5,12 +5,16 @@ Scores are drawn as over seeds: a level, a share common to all methods at one se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from benchmark.records.row_noise import row_noise, unfolded
 from benchmark.report import stats
+from benchmark.report.groups import Sample
+from benchmark.training.metrics import auc
 
 COVERAGE = (0.93, 0.97)
 FALSE_ALARMS = 0.06
@@ -136,3 +140,107 @@ def test_a_method_against_itself_under_other_seeds_stays_silent() -> None:
         return min(p_values) < stats.ALPHA
 
     assert rate(alarm, 1500, seed=9) <= FALSE_ALARMS
+
+
+# ---- seeds and test rows together --------------------------------------------------------------------------------
+
+NOISE = {"balanced": 1.0, "row-dominated": 20.0, "mostly rows": 4.0, "mostly seeds": 0.1, "seed-dominated": 0.01}
+"""Variance over rows as a multiple of what the seeds leave in the mean."""
+
+
+def crossed_studies(
+    seeds: int, ratio: float, effect: float, repeats: int, stream: int
+) -> list[tuple[list[float], float]]:
+    """Differences over seeds that share one draw of test rows, and the covariance over rows that is estimated for
+    them from 512 buckets. ``effect`` in standard errors of the mean."""
+    generator = np.random.default_rng(stream)
+    rows = math.sqrt(ratio / seeds)
+    shift = effect * math.sqrt(ratio / seeds + 1 / seeds)
+    values = shift + rows * generator.normal(size=(repeats, 1)) + generator.normal(size=(repeats, seeds))
+    known = rows**2 * generator.chisquare(512, repeats) / 512
+    return list(zip(values.tolist(), known.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_the_crossed_test_raises_4_to_6_percent_false_alarms_and_its_interval_covers(seeds: int, noise: str) -> None:
+    found = [stats.crossed(*study) for study in crossed_studies(seeds, NOISE[noise], 0.0, 5000, stream=seeds)]
+    alarms = np.mean([estimate.p() < stats.ALPHA for estimate in found])
+    covered = np.mean([abs(estimate.mean) <= estimate.half_width() for estimate in found[:1000]])
+    assert 0.04 <= alarms <= 0.06
+    assert COVERAGE[0] <= covered <= COVERAGE[1]
+    # In a family of eight, where Student's tails would count most, the level holds for the family.
+    assert np.mean([estimate.p(8) < stats.ALPHA for estimate in found]) <= 2 * stats.ALPHA / 8
+
+
+@pytest.mark.parametrize("noise", ["balanced", "mostly seeds"])
+def test_the_detectable_difference_of_a_crossed_test_is_found_as_often_as_promised(noise: str) -> None:
+    expected = stats.crossed_error(1.0, 5, NOISE[noise] / 5)
+    effect = expected.detectable(3) / expected.error
+    studies = crossed_studies(5, NOISE[noise], effect, 3000, stream=1)
+    assert np.mean([stats.crossed(*study).p(3) < stats.ALPHA for study in studies]) == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_harm_below_the_margin_is_not_claimed_at_the_margin(seeds: int) -> None:
+    """A true loss of the margin itself: its bound lies below the margin in 2.5 % of studies, not in 40 %."""
+    for ratio in NOISE.values():
+        found = [stats.crossed(*study) for study in crossed_studies(seeds, ratio, 0.0, 2000, stream=7)]
+        assert np.mean([estimate.mean + estimate.half_width() < 0.0 for estimate in found]) <= 0.035
+
+
+def test_a_t_test_over_seeds_alone_would_cry_wolf_where_rows_dominate() -> None:
+    """What the crossed estimate is for: the same studies without the rows."""
+    found = [stats.crossed(values) for values, _ in crossed_studies(5, 4.0, 0.0, 1000, stream=2)]
+    assert np.mean([estimate.p() < stats.ALPHA for estimate in found]) > 0.2
+
+
+def test_real_aucs_under_crossed_noise_raise_no_more_alarms_than_promised() -> None:
+    """From scores of rows to the verdict: influences, folding, covariance between seeds, test."""
+    generator = np.random.default_rng(11)
+    rows, seeds, repeats = 600, 3, 700
+    labels = (np.arange(rows) < 150).astype(np.float32)
+    alarms = 0
+    for _ in range(repeats):
+        common = generator.normal(size=rows)
+        own = 0.6 * generator.normal(size=(2, rows))  # what each method gets right or wrong on every seed
+        level = 1.0 + 0.04 * generator.normal(size=(2, seeds))  # seeds of different luck
+        samples = []
+        for method in range(2):
+            aucs, vectors = {}, {}
+            for seed in range(seeds):
+                scores = level[method, seed] * labels + common + own[method] + 0.3 * generator.normal(size=rows)
+                noise = row_noise("binary", scores, labels)
+                aucs[seed], vectors[seed] = auc(scores.astype(np.float32), labels), unfolded(noise)
+            samples.append(Sample(aucs, rows=vectors, score=True))
+        alarms += samples[0].combine(samples[1], lambda a, b: a - b).estimate().p() < stats.ALPHA
+    assert 0.03 <= alarms / repeats <= 0.065
+
+
+# ---- where no interval holds -------------------------------------------------------------------------------------
+
+
+def test_collapsed_seeds_are_flagged_and_without_the_flag_the_interval_would_fail() -> None:
+    generator = np.random.default_rng(3)
+    flagged = healthy = silent = 0
+    for _ in range(3000):
+        collapsed = generator.random(5) < 0.1
+        values = (0.9 + 0.002 * generator.normal(size=5) - collapsed * generator.uniform(0.1, 0.4, 5)).tolist()
+        found = stats.unstable(values)
+        flagged += found and collapsed.any()
+        silent += collapsed.any() and not found and not collapsed.all()
+        healthy += found and not collapsed.any()
+    assert silent == 0 and flagged > 1000
+    assert healthy / 3000 < 0.03  # a flag means something
+
+
+def test_skewed_seeds_are_flagged_once_there_are_enough_to_see_it() -> None:
+    generator = np.random.default_rng(4)
+    skewed = [generator.lognormal(0.0, 1.0, 20) * 0.001 for _ in range(600)]
+    truth = 0.001 * math.exp(0.5)
+    intervals = [stats.t_interval(values.tolist()) for values in skewed]
+    missed = [abs(found.mean - truth) > found.half_width for found in intervals]
+    assert np.mean(missed) > 0.07  # here an interval of 95 % does not hold ...
+    assert np.mean([stats.unstable(values.tolist()) for values in skewed]) > 0.85  # ... and the cell says so
+    normal = [generator.normal(0.9, 0.001, 20).tolist() for _ in range(600)]
+    assert np.mean([stats.unstable(values) for values in normal]) < 0.04

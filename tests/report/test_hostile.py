@@ -53,7 +53,7 @@ def test_missing_seeds_are_counted_in_the_cell(tmp_path: Path) -> None:
     records = [r for r in made.study({"shared_bottom": 0.94}) if not (r.key.arm == "frozen" and r.key.seed == 2)]
     found = tables(tmp_path, records)
     assert marks(found["new_task"], "score", method="Shared-Bottom", arm="frozen") == ("n=2",)
-    assert marks(found["new_task"], "score", method="Shared-Bottom", arm="joint") == ()
+    assert "n=2" not in marks(found["new_task"], "score", method="Shared-Bottom", arm="joint")
 
 
 def test_a_one_class_task_is_a_code_and_is_never_averaged_away(tmp_path: Path) -> None:

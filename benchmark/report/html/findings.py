@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmark.report import transfer
-from benchmark.report.comparisons import Comparison, not_worse_than_best
+from benchmark.report.comparisons import Comparison, worse_than_best
 from benchmark.report.groups import Group, Variant
 from benchmark.report.measures import arm_title, cell, degradation, new_task_gain, taken_in
 from benchmark.report.model import Cell, Column, digits
 from benchmark.report.tables import worst_verdict
 
 SCORE = Column("value", "value", signed=True)
-HARMLESS = ("unchanged", "equivalent", "improved")
+HARMLESS = ("unchanged", "equivalent", "no harm", "improved")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def findings(group: Group, losses: Sequence[Comparison]) -> list[Finding]:
         ("bad", "degraded", "The new task costs an old one.", lambda v: v.startswith("degraded")),
         ("good", "unchanged", "No old task changes: every seed's score is the same number.",
          lambda v: v == "unchanged"),
-        ("good", "no harm", f"Every old task stays within the margin of {group.options.margin:g}, or gains.",
-         lambda v: v.startswith(("equivalent", "improved"))),
+        ("good", "no harm", f"Every old task stays within the margin of {group.strictest_margin:g}, or gains.",
+         lambda v: v.startswith(("equivalent", "no harm", "improved"))),
         ("open", "undecided", "Neither harm nor its absence is shown; more seeds or more test rows would tell.",
          lambda v: not v.startswith(("degraded", *HARMLESS))),
     ):  # fmt: skip
@@ -48,19 +48,20 @@ def findings(group: Group, losses: Sequence[Comparison]) -> list[Finding]:
 
 
 def _best(group: Group, task: str, ways: Sequence[tuple[Variant, str]]) -> Finding | None:
-    """Who has the highest mean, and who is not parted from it by a paired test."""
+    """Who has the highest mean, and who is not shown to be worse."""
     gains = [new_task_gain(group, variant, arm, task) for variant, arm in ways]
     means = {i: found.mean for i, gain in enumerate(gains) if (found := gain.interval()) is not None}
     if not means:
         return None
     top = max(means, key=lambda i: means[i])
-    peers = [top, *sorted(not_worse_than_best(gains) - {top}, key=lambda i: -means.get(i, 0.0))]
+    rest = means.keys() - worse_than_best(gains) - {top}
+    peers = [top, *sorted(rest if len(group.seeds) > 1 else (), key=lambda i: -means[i])]
 
     def number(group: Group, variant: Variant, arm: str) -> Cell:
         return cell(group, new_task_gain(group, variant, arm, task))
 
     sentence = f"Highest mean gain of {task} over a single-task model"
-    sentence += "." if len(peers) == 1 else ", and those that a paired test does not part from it."
+    sentence += "." if len(peers) == 1 else ", and those that are not shown to be worse."
     if len(group.seeds) == 1:
         sentence = f"Gain of {task} over a single-task model; one seed parts nobody from anybody."
     rows = _named(group, [ways[i] for i in peers], number)

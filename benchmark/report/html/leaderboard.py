@@ -45,7 +45,7 @@ EXPLAINED = {
     "score": "Test score of the new task (AUC; R² for a regression task).",
     "gain": "Score of the new task minus that of a single-task model, same seed.",
     "degradation": "Largest loss of an old task: score after stage 0 minus score after the new task, same seed.",
-    "verdict": "What the tests say of the old tasks: unchanged, equivalent, improved, undecided or degraded.",
+    "verdict": "What the tests say of the old tasks: unchanged, equivalent, no harm, improved, undecided or degraded.",
     "trained": "Parameters trained for the new task.",
     "share": "Trained parameters in percent of the same method's full joint model.",
     "flops": "Per example and training step, without what a frozen backbone computes once.",
