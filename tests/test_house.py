@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,10 @@ def test_reading_records_and_building_tables_loads_no_torch():
 def test_ruff_has_nothing_to_say(words):
     done = subprocess.run([sys.executable, "-m", "ruff", *words, "."], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_the_pages_on_the_house_name_exists(name):
+    places = (ROOT, ROOT / "benchmark", ROOT / "benchmark/training", ROOT / "datasets_registry")
+    for named in re.findall(r"`([a-z_./]+(?:\.(?:py|toml|md|lock)|/))`", (ROOT / name).read_text(encoding="utf-8")):
+        assert any((place / named).exists() for place in places), f"{name}: no {named}"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from tabulate import tabulate
 
 import datasets_registry
+from benchmark.cli import terminal
 from benchmark.cli.listing import list_datasets, list_methods, list_suites
 from benchmark.cli.options import data_option, dataset_argument, load_plugins, plugin_files
 from benchmark.cli.progress import prepare_with_progress
+from benchmark.core.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from datasets_registry.encoding.store import EncodedDataset
 
 CELL_WIDTH = 48
 HIDDEN = {
@@ -43,14 +48,15 @@ def list_(what: str, as_json: bool, data_dir: Path | None, **files: tuple[Path, 
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     shown = [{key: _cell(value) for key, value in row.items() if key not in HIDDEN[what]} for row in rows]
-    click.echo(tabulate(shown, headers="keys"))
+    click.echo(terminal.listing(shown, terminal.width()))
     if what == "methods":
-        click.echo(
+        note = (
             "trained: parameters that the frozen arm trains for a new task / those of the joint model of all tasks, "
-            "on inputs like Census-Income's.\n"
-            f"Whoever has frozen also runs {_building_on('frozen')}; whoever has finetune\n"
+            "on inputs like Census-Income's. "
+            f"Whoever has frozen also runs {_building_on('frozen')}; whoever has finetune "
             f"{_building_on('finetune')}; with few exceptions (docs/arms.md)."
         )
+        click.echo(terminal.paragraph(note, terminal.width(), ""))
     click.echo("--json shows everything.")
 
 
@@ -66,7 +72,7 @@ def _building_on(needed: str) -> str:
 @data_option
 @plugin_files
 def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
-    """Get a dataset's raw files (checked and cached), encode them, and check every byte of what is encoded."""
+    """Get a dataset's raw files, encode them, and check every byte of what is encoded."""
     load_plugins(**files)
     for line in datasets_registry.terms(dataset):
         click.echo(line)
@@ -74,6 +80,7 @@ def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> Non
     click.echo(f"{dataset}: ready, fingerprint {data.fingerprint}.")
     for split in ("train", "valid", "test"):
         click.echo(f"  {split:<6}{len(data.split(split, data.schema(data.tasks))):>12,} rows")
+    _warn(data)
 
 
 @click.command()
@@ -83,14 +90,23 @@ def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> Non
 def validate(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> int:
     """Check every row of a dataset's raw files.
 
-    Errors name file, line and column.
+    Errors name file, line and column. Where the data is encoded already, what was odd about it is said, too.
     """
     load_plugins(**files)
     problems = datasets_registry.validate(dataset, data_dir=data_dir)
     for line in problems:
         click.echo(line, err=True)
     click.echo(f"{dataset}: {counted(len(problems), 'problem') if problems else 'no problem found'}")
+    with contextlib.suppress(BenchmarkError):  # raw files that were refused have no arrays
+        if (data := datasets_registry.encoded(dataset, data_dir=data_dir)) is not None:
+            _warn(data)
     return 1 if problems else 0
+
+
+def _warn(data: EncodedDataset) -> None:
+    """What is odd about encoded data, a leak for example."""
+    for line in data.warnings:
+        click.echo(f"Warning: {line}", err=True)
 
 
 def counted(number: int, what: str) -> str:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cli import terminal
+from benchmark.cli.progress import duration
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import Budget
 from methods import METHODS, declared
 
 if TYPE_CHECKING:
-    from benchmark.planning.plan import Plan
+    from benchmark.planning.plan import Plan, Skip
     from benchmark.tuning.study import Study
+
+
+FEW = 4
+"""So many names are spelt out in a line about skips; more are counted."""
 
 
 def titles() -> dict[str, str]:
@@ -98,11 +105,48 @@ def list_suites() -> list[dict[str, Any]]:
     ]
 
 
+def skip_lines(skips: Iterable[Skip]) -> list[str]:
+    """Cells that are not run, a line for each reason: which, and how many."""
+    by_reason: dict[str, list[Skip]] = {}
+    for skip in skips:
+        # "aitm does not support the arm 'x'" is one reason, whoever the method is
+        by_reason.setdefault(skip.reason.replace(f"{skip.method} does", "the method does"), []).append(skip)
+    lines = []
+    for reason, members in by_reason.items():
+        named = [dict.fromkeys(getattr(skip, part) for skip in members) for part in ("dataset", "method", "arm")]
+        cells = len(dict.fromkeys((skip.dataset, skip.method, skip.arm) for skip in members))
+        what = " / ".join(", ".join(names) if len(names) <= FEW else f"{len(names)} {kind}" for names, kind in
+                          zip(named, ("datasets", "methods", "arms")))  # fmt: skip
+        lines.append(f"skip    {what} ({cells} cell{'s' if cells != 1 else ''}): {reason}")
+    return lines
+
+
+def plan_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of `describe_plan`, one row for each dataset and method."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["dataset"], run["method"]), []).append(run)
+    rows = []
+    for (dataset, method), members in groups.items():
+        seconds = [run["seconds"] for run in members]
+        arms = dict.fromkeys(f"{run['arm']}{' (reference)' if run['reference'] else ''}" for run in members)
+        rows.append(
+            {
+                "dataset": dataset,
+                "method": method,
+                "arms": ", ".join(arms),
+                "seeds": len({run["seed"] for run in members}),
+                "runs": len(members),
+                "time": "-" if None in seconds else duration(sum(seconds)),
+                "MiB": max(run["MiB"] or 0 for run in members) or None,
+            }
+        )
+    return rows
+
+
 def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jobs: int) -> dict[str, Any]:
     """A plan as plain data: one row per run, the data's state, the skips, and totals with rough time and memory."""
-    from benchmark.cli.progress import duration
     from benchmark.planning.estimate import estimate
-    from benchmark.spec.budget import Budget
 
     estimates = {run.id: estimate(run, data_dir) for run in plan.runs}
 
@@ -141,9 +185,6 @@ def describe_plan(plan: Plan, data: Mapping[str, str], data_dir: Path | None, jo
 
 def describe_studies(found: Sequence[Study], data_dir: Path | None, jobs: int) -> str:
     """What a search would do: its spaces, its runs and roughly its time."""
-    from tabulate import tabulate
-
-    from benchmark.cli.progress import duration
     from benchmark.planning.estimate import estimate
 
     rows = [
@@ -161,12 +202,11 @@ def describe_studies(found: Sequence[Study], data_dir: Path | None, jobs: int) -
     if known and all(cost is not None for _, cost in known):
         seconds = sum(study.budgeted * cost.seconds for study, cost in known if cost is not None)
         total += f" Roughly {duration(seconds / jobs)} with {jobs} at once."
-    return f"{tabulate(rows, headers='keys')}\n{total}"
+    return f"{terminal.listing(rows, terminal.width())}\n{total}"
 
 
 def describe_search(found: Sequence[Study]) -> str:
     """What a search found, one line for each study."""
-    from tabulate import tabulate
 
     def score(value: float | None) -> str:
         return "-" if value is None else f"{value:.5f}"
@@ -183,7 +223,7 @@ def describe_search(found: Sequence[Study]) -> str:
         }
         for study in found
     ]
-    return f"Mean validation AUC of the kept epochs:\n{tabulate(rows, headers='keys', disable_numparse=True)}"
+    return f"Mean validation AUC of the kept epochs:\n{terminal.listing(rows, terminal.width())}"
 
 
 def _changes(study: Study) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -30,7 +31,7 @@ COMMANDS = {
     "run": Entry("run:run", "Run a suite (default: paper), then build and print its tables."),
     "tune": Entry("run:tune", "Search good configs with the same number of trials for every method."),
     "list": Entry("data:list_", "List methods, datasets or suites."),
-    "fetch": Entry("data:fetch", "Get a dataset's raw files (checked and cached) and encode them."),
+    "fetch": Entry("data:fetch", "Get a dataset's raw files, encode them, and check every byte of what is encoded."),
     "validate": Entry("data:validate", "Check every row of a dataset's raw files."),
     "status": Entry("results:status", "What a result tree holds, what failed and what is left."),
     "show": Entry("results:show", "One run's record, readable."),
@@ -115,7 +116,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        _leave(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -124,7 +125,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted. Start the same command again to go on.", err=True)
-        sys.exit(INTERRUPTED)
+        _leave(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output (head, less) has gone: not our error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
@@ -133,6 +134,13 @@ def main() -> None:
             raise
         click.echo(f"Error: {visible(str(error.filename))}: {error.strerror}. {_advice(error.filename)}", err=True)
         sys.exit(1)
+
+
+def _leave(code: int) -> NoReturn:
+    """End; whoever has pressed Ctrl-C may do it once more without a traceback of some library's clean-up."""
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _advice(filename: Any) -> str:

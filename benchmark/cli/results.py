@@ -8,11 +8,16 @@ from pathlib import Path
 import click
 
 from benchmark import report
+from benchmark.cli import terminal
 from benchmark.cli.listing import titles
 from benchmark.cli.options import common, data_option, device_option, load_plugins, plugin_files, result_tree
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.records.record import read_records
 from benchmark.report import frame
+from benchmark.report.build import MAIN
+
+SHOWN = 20
+"""So many of the runs that are left are named."""
 
 
 @click.command()
@@ -33,7 +38,13 @@ def status(
     if as_json:
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
+    plan = found["plan"]
     click.echo(f"{tree}: {found['total']} runs")
+    if plan is not None:
+        done, left = plan["runs"] - len(plan["left"]), len(plan["left"])
+        click.echo(
+            f"The last command (suite {plan['suite']}) planned {plan['runs']}: {done} have numbers, {left} are left."
+        )
     for name, count in found["by_status"].items():
         click.echo(f"  {name:<12}{count:>6}")
     for title, lines in (("Not ok", found["failures"]), ("Stale", found["stale"]), ("Damaged", found["damaged"])):
@@ -41,6 +52,12 @@ def status(
             click.echo(f"{title}:")
             for line in lines:
                 click.echo(f"  {line}")
+    if plan is not None and plan["left"]:
+        click.echo("Left; the command that planned them goes on with them:")
+        for label in plan["left"][:SHOWN]:
+            click.echo(f"  {label}")
+        if len(plan["left"]) > SHOWN:
+            click.echo(f"  and {len(plan['left']) - SHOWN} more (--json lists all)")
     if found["stale"]:
         click.echo("Their code or data has changed since; --mode rerun-stale runs them again.")
 
@@ -94,8 +111,12 @@ def tables(
         compared = report.compare(tree, compare_to, titles(), **options)
         for problem in compared.problems:
             click.echo(f"Warning: {problem}", err=True)
-        for path in compared.write(tree / "comparison"):
-            click.echo(path)
+        written = compared.write(tree / "comparison")
+        fit = terminal.width()
+        for table in compared.tables:
+            if table.name.startswith(MAIN):
+                click.echo(terminal.results(table, fit, False, f"{tree}/comparison/tables/{table.name}.md") + "\n")
+        click.echo(f"Wrote {len(written)} files under {tree / 'comparison'}.")
         return 0
     if check:
         different = report.check(tree, titles(), **options)

@@ -17,27 +17,29 @@ from typing import Any
 
 import click
 from rich.console import Console
-from tabulate import tabulate
 
 from benchmark import report
-from benchmark.cli import engines
-from benchmark.cli.listing import describe_plan, titles
+from benchmark.cli import engines, terminal
+from benchmark.cli.listing import describe_plan, plan_rows, skip_lines, titles
 from benchmark.cli.options import Request, load_plugins
 from benchmark.cli.page import write_page
-from benchmark.cli.progress import ProgressDisplay, prepare_with_progress
-from benchmark.cli.trees import check_track, other_suite, remember_suite, report_options
+from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress
+from benchmark.cli.trees import check_track, other_suite, remember_plan, remember_suite, report_options
 from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
 from benchmark.execution.executor import Options, Summary, execute_plan
 from benchmark.execution.places import devices
 from benchmark.execution.runner import visible_gpus
-from benchmark.planning.estimate import at_hand
+from benchmark.planning.estimate import at_hand, estimate
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
+from benchmark.report.build import MAIN
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS
 
+LONG_SECONDS = 600.0
+"""A sweep that takes longer says so before it begins."""
 SUITE = "paper"
 """What is run when no suite is named."""
 
@@ -110,10 +112,13 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
         f"Suite {plan.suite.name}: {len(plan.runs)} runs ({sum(run.reference for run in plan.runs)} of them "
         f"references), {len(plan.skips)} skips, {jobs} at once. Results: {sweep.out}"
     )
-    for line in unique_skips(plan):
-        sweep.say(f"skip    {line}")
+    for line in skip_lines(plan.skips):
+        sweep.say(line)
     if mixed := other_suite(sweep.out, sweep.suite):
         warn(mixed)
+    if request.mode != "only-read":
+        _say_what_it_takes(sweep, plan)
+        remember_plan(sweep.out, plan)
     with (
         engines.opened(request, jobs) as engine,
         ProgressDisplay(sweep.console, len(plan.runs), jobs) as display,
@@ -125,10 +130,24 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
             warn=warn,
             stale=Freshness(request.data_dir).is_stale,
         )
-    if summary.records and not summary.preempted:
+    if summary.records and not (summary.interrupted or summary.preempted):
         remember_suite(sweep.out, sweep.suite, plan.skips)
         _write_tables(sweep)
     return _conclude(sweep, plan, summary)
+
+
+def _say_what_it_takes(sweep: Sweep, plan: Plan) -> None:
+    """Before a sweep of more than `LONG_SECONDS` begins: how long it will take, and how to ask for less."""
+    left = [run for run in plan.runs if not (run.directory(sweep.out) / "record.json").exists()]
+    with sweep.console.status(f"estimating the time of {len(left)} runs"):
+        found = [estimate(run, sweep.request.data_dir) for run in left]
+    seconds = sum(cost.seconds for cost in found if cost is not None) / sweep.jobs
+    if seconds > LONG_SECONDS:
+        sweep.say(
+            f"About {duration(seconds)} for {len(left)} runs, if none stops early. --dry-run shows them; --datasets, "
+            "--methods, --arms and --seeds narrow them; --suite quick is done in minutes. Ctrl-C stops, and the same "
+            "command goes on."
+        )
 
 
 def _conclude(sweep: Sweep, plan: Plan, summary: Summary) -> int:
@@ -139,7 +158,11 @@ def _conclude(sweep: Sweep, plan: Plan, summary: Summary) -> int:
         f"{bad} failed, {len(plan.skips)} cells skipped."
     )
     if summary.interrupted:
-        click.echo("Interrupted. Start the same command again to go on where it stopped.", err=True)
+        click.echo(
+            "Interrupted. Start the same command again to go on where it stopped; "
+            f"'python run_all.py tables --out {sweep.out}' makes tables of what is there, 'status' says what is left.",
+            err=True,
+        )
     elif bad:
         click.echo(
             f"'python run_all.py status --out {sweep.out}' shows what failed; "
@@ -160,12 +183,11 @@ def dry_run(request: Request, config_file: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(content, indent=1))
         return 0
-    click.echo(tabulate(content["runs"], headers="keys"))
-    for dataset, text in texts.items():
-        click.echo(f"data    {dataset}: {text}")
-    for line in unique_skips(plan):
-        click.echo(f"skip    {line}")
-    click.echo(content["total"])
+    fit = terminal.width()
+    click.echo(terminal.listing(plan_rows(content["runs"]), fit))
+    lines = [f"data    {dataset}: {text}" for dataset, text in texts.items()]
+    for line in [*lines, *skip_lines(plan.skips), content["total"], "--json lists every run."]:
+        click.echo(terminal.paragraph(line, fit))
     return 0
 
 
@@ -237,11 +259,6 @@ def plugin_paths(method_files: tuple[Path, ...], dataset_files: tuple[Path, ...]
     }
 
 
-def unique_skips(plan: Plan) -> list[str]:
-    """The plan's skips as lines, each once."""
-    return list(dict.fromkeys(f"{skip.dataset}/{skip.method}/{skip.arm}: {skip.reason}" for skip in plan.skips))
-
-
 def warn(text: str) -> None:
     """A warning of the executor."""
     click.echo(f"Warning: {text}", err=True)
@@ -251,7 +268,10 @@ def _write_tables(sweep: Sweep) -> None:
     options = report_options(sweep.out, sweep.request.data_dir)
     made = report.report(sweep.out, titles(), **options)
     written = made.write(sweep.out)
-    sweep.say(made.terminal(sweep.console.is_terminal))
+    for table in made.tables:
+        if table.name.startswith(MAIN):
+            file = f"{sweep.out}/tables/{table.name}.md"
+            sweep.say(terminal.results(table, terminal.width(), sweep.console.is_terminal, file) + "\n")
     sweep.say(f"Wrote {len(written)} files under {sweep.out}/tables and {sweep.out}/figures.")
     page = write_page(sweep.out, made, options["stale"])
     sweep.say(f"Report: {page} ('python run_all.py report --open --out {sweep.out}' shows it in the browser).")

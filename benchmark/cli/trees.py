@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +15,19 @@ from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record, read_records
 
 if TYPE_CHECKING:
-    from benchmark.planning.plan import Skip
+    from benchmark.planning.plan import Plan, Skip
     from benchmark.planning.suite import Suite
 
 
 SUITE_FILE = "suite.json"
 SKIPS_FILE = "skips.json"
+PLAN_FILE = "plan.json"
 
 
 def check_track(out: Path, suite: Suite) -> None:
     """One result tree holds one track. Raises UsageError if ``out`` has results of the other."""
-    try:
-        there = json.loads((out / SUITE_FILE).read_text()).get("track", "published")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return
+    before = _json(out / SUITE_FILE)
+    there = before.get("track", "published") if isinstance(before, dict) else suite.track
     if there != suite.track:
         raise UsageError(
             f"{out} holds results of the track '{there}', and this suite is of the track '{suite.track}': configs as "
@@ -49,14 +47,51 @@ def remember_suite(out: Path, suite: Suite, skips: Sequence[Skip] = ()) -> None:
 
 def other_suite(out: Path, suite: Suite) -> str | None:
     """A sentence if the results so far are another suite's: one tree has one margin, and one set of tables."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        before = str(json.loads((out / SUITE_FILE).read_text())["name"])
-        if before != suite.name:
-            return (
-                f"{out} has results of the suite '{visible(before)}'. Its tables will be those of all runs together, "
-                f"with the margin of '{suite.name}'; --out DIR keeps the two apart."
+    before = _json(out / SUITE_FILE)
+    name = before.get("name") if isinstance(before, dict) else None
+    if name in (None, suite.name):
+        return None
+    return (
+        f"{out} has results of the suite '{visible(str(name))}'. Its tables will be those of all runs together, "
+        f"with the margin of '{suite.name}'; --out DIR keeps the two apart."
+    )
+
+
+def remember_plan(out: Path, plan: Plan) -> None:
+    """Keep what a command is about to run, so that `status` can say what is left after whatever happened."""
+    runs = [[run.id, run.label] for run in plan.runs]
+    write_atomically(out / PLAN_FILE, json.dumps({"suite": plan.suite.name, "runs": runs}, ensure_ascii=False) + "\n")
+
+
+def left_of_plan(out: Path, done: Collection[str]) -> dict[str, Any] | None:
+    """Of the last command that ran here: its suite, how many runs it planned, and the labels of those that are not in
+    ``done``. None where nobody kept it."""
+    plan = _json(out / PLAN_FILE)
+    try:
+        runs = [(str(identity), str(label)) for identity, label in plan["runs"]]
+        left = [visible(label) for identity, label in runs if identity not in done]
+        return {"suite": visible(str(plan["suite"])), "runs": len(runs), "left": left}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _json(path: Path) -> Any:
+    """The content of a file that this program wrote, or None: files of foreign trees may hold anything."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _check_margin(out: Path, margin: Any) -> None:
+    """Raises UsageError for a margin that is no number between 0 and 1, nor a table of such."""
+    for value in margin.values() if isinstance(margin, dict) else (margin,):
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+        if value is not None and not good:
+            raise UsageError(
+                f"{out / SUITE_FILE}: a margin lies between 0 and 1, not {str(value)[:40]}. Correct it, or remove the "
+                "file for the default."
             )
-    return None
 
 
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
@@ -66,9 +101,9 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     options: dict[str, Any] = {
         "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
     }
-    # A tree made by hand has the default ones.
-    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-        stated = json.loads((out / SUITE_FILE).read_text())
+    stated = _json(out / SUITE_FILE)
+    if isinstance(stated, dict):  # a tree made by hand has the default ones
+        _check_margin(out, stated.get("margin"))
         named = (("margin", "margin"), ("claims", "claim"), ("search", "search"))
         options |= {name: stated[key] for name, key in named if stated.get(key)}
     return options
@@ -80,6 +115,7 @@ def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     why_stale = Freshness(data_dir).why_stale
     return {
         "total": len(records),
+        "plan": left_of_plan(out, {record.run_id for record in records if record.status == "ok"}),
         "by_status": dict(Counter(record.status for record in records)),
         "failures": [
             visible(f"{record.run_id} {label(record)} {record.status}: {record.reason}")

@@ -6,7 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.core.errors import DataUnavailable
+from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError
+from benchmark.core.registry import where
 from benchmark.planning.plan import Run
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
@@ -18,12 +19,11 @@ from methods import METHODS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmark.planning.timing import Steps
     from datasets_registry.encoding.store import EncodedDataset
 
-FLOPS_PER_SECOND = 2.5e10
-"""Of one thread on matrix products of this size; measured figures on server CPUs lie between 2e10 and 8e10."""
-STEP_SECONDS = 1.5e-3
-"""What a step costs beside its matrix products."""
+START_SECONDS = 2.0
+"""What a run takes beside its epochs."""
 PROCESS_BYTES = 450 << 20
 """A process with torch and nothing else."""
 
@@ -42,22 +42,27 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     if data is None:
         return None
     arm = ARMS[run.key.arm]
-    tasks = run.key.tasks if not arm.from_stage0 else [*run.key.old_tasks, *run.key.new_tasks]
-    own, _ = split_config(run.key.config)
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
-    tables, dense, preparation = _sizes(run.key.method, tuple(config.items()), tuple(tasks), data)
-    schema = data.schema([*run.key.old_tasks, *run.key.new_tasks])
-    rows = len(data.split("train", schema))
-    if (labelled := without_share(run.key.dataset)[1]) is not None and set(run.key.tasks) <= set(data.new_tasks):
+    key = run.key
+    tasks = key.old_tasks if arm.from_stage0 else key.tasks
+    new = key.tasks if arm.from_stage0 else []
+    own, options = split_config(key.config)
+    config = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+    budget = Budget.of(key.budget, arm.from_stage0)
+    shape = (key.method, tuple(config.items()), tuple(tasks), tuple(new), arm.name, budget.batch_size, data)
+    steps, tables, dense, preparation = _model(*shape)
+    schema = data.schema([*key.old_tasks, *key.new_tasks])
+    rows, valid = (len(data.split(part, schema)) for part in ("train", "valid"))
+    if (labelled := without_share(key.dataset)[1]) is not None and set(key.tasks) <= set(data.new_tasks):
         rows = round(rows * max(labelled, LEAST_EPOCH))
-    budget = Budget.of(run.key.budget, arm.from_stage0)
-    # Forward, gradient of the inputs and gradient of the weights: 2 operations per weight each; a frozen run trains a
-    # part of it, on cached features.
-    share = 0.3 if arm.frozen else 1.0
-    steps = -(-rows // budget.batch_size)
-    epochs = budget.epochs + preparation
-    seconds = epochs * (rows * 6 * dense * share / FLOPS_PER_SECOND + steps * STEP_SECONDS) + 2.0
-    row_bytes = 4 * (schema.columns + len(schema.numeric) + len(tasks)) + (2048 if arm.frozen else 0)
+    # Each epoch trains on all rows and predicts those for validation; a frozen run computes its features once before.
+    # Gradients that are balanced task by task are one backward pass for each.
+    passes = len(key.tasks) if options.balancing in ("pcgrad", "mgda", "cagrad", "nash_mtl", "aligned_mtl") else 1
+    train = steps.train * (1 + 2 * passes) / 3 * -(-rows // budget.batch_size)
+    predict = steps.predict * -(-valid // budget.batch_size)
+    seconds = (budget.epochs + preparation) * (train + predict) + START_SECONDS
+    if arm.frozen:
+        seconds += steps.predict * -(-(rows + valid) // budget.batch_size)
+    row_bytes = 4 * (schema.columns + len(schema.numeric) + len(key.tasks)) + (2048 if arm.frozen else 0)
     return Estimate(seconds, PROCESS_BYTES + 16 * (tables + dense) + rows * row_bytes)
 
 
@@ -71,19 +76,35 @@ def at_hand(name: str, data_dir: Path | None = None) -> EncodedDataset | None:
 
 
 @functools.cache
-def _sizes(
-    method: str, config: tuple[tuple[str, object], ...], tasks: tuple[str, ...], data: EncodedDataset
-) -> tuple[int, int, int]:
-    """Embedding parameters, all others, and epochs of its own preparation, of a model on these tasks."""
-    import torch
+def _model(
+    method: str,
+    config: tuple[tuple[str, object], ...],
+    tasks: tuple[str, ...],
+    new: tuple[str, ...],
+    arm: str,
+    batch: int,
+    data: EncodedDataset,
+) -> tuple[Steps, int, int, int]:
+    """Seconds of a step, embedding parameters, all others, and epochs of its own preparation, of a model on these
+    tasks. Raises UsageError, with the method's line, if it cannot be built with this config or makes no step."""
+    import torch  # here: a plan alone needs none
+
+    from benchmark.planning.timing import step_seconds
 
     model_class = METHODS.get(method)
-    with torch.device("meta"):  # sizes without memory
-        model = model_class(
-            data.schema(data.tasks), [data.tasks[name] for name in tasks], model_class.Config(**dict(config))
-        )
-    sizes = {True: 0, False: 0}
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    for parameter in model.parameters():
-        sizes[id(parameter) in tables] += parameter.numel()
-    return sizes[True], sizes[False], model.preparation_epochs
+    schema = data.schema(data.tasks)
+    built_for, added = ([data.tasks[name] for name in names] for names in (tasks, new))
+    try:
+        with torch.device("meta"):  # sizes without memory
+            model = model_class(schema, built_for, model_class.Config(**dict(config)))
+        sizes = {True: 0, False: 0}
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+        for parameter in model.parameters():
+            sizes[id(parameter) in tables] += parameter.numel()
+        preparation = 0 if new else model.preparation_epochs
+        steps = step_seconds(method, dict(config), schema, built_for, ARMS[arm], added, batch)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # a method's own code may raise anything
+        raise UsageError(f"{method} cannot be run with this config: {where(error, METHODS.file(method))}") from error
+    return steps, sizes[True], sizes[False], preparation

@@ -46,11 +46,11 @@ def sizes(infos: Iterable[MethodInfo]) -> dict[str, Size | str]:
     for info in infos:
         if FROZEN not in info.arms:
             continue
-        code = _code(Path(info.file or METHODS.file(info.name)))
+        own_code = code(Path(info.file or METHODS.file(info.name)))
         entry = kept.get(info.name, {})
         try:
-            found[info.name] = size = Size(**entry["size"]) if entry.get("code") == code else _count(info.name)
-            entries[info.name] = {"code": code, "size": asdict(size)}
+            found[info.name] = size = Size(**entry["size"]) if entry.get("code") == own_code else _count(info.name)
+            entries[info.name] = {"code": own_code, "size": asdict(size)}
         except Exception as error:  # a method's own code may raise anything; a listing goes on without it
             found[info.name] = where(error)
     if any(kept.get(name) != entry for name, entry in entries.items()):
@@ -76,9 +76,9 @@ def _count(method: str) -> Size:
     return Size(sum(p.numel() for p in trained), sum(p.numel() for p in joint.parameters()))
 
 
-def _code(file: Path) -> str:
-    """Hash of what can change a count. Bytes, unlike the code fingerprint of records: parsing costs more than it saves,
-    and a method may use any module beside it."""
+def code(file: Path) -> str:
+    """Hash of what can change a count or a step's seconds. Bytes, unlike the code fingerprint of records: parsing costs
+    more than it saves, and a method may use any module beside it."""
     digest = hashlib.blake2b(digest_size=8)
     for path in (Path(__file__), ROOT / "benchmark/spec/arms.py", *sorted((ROOT / "methods").glob("*.*")), file):
         digest.update(path.read_bytes())

@@ -188,8 +188,8 @@ def with_config_file(suite: Suite, path: Path) -> Suite:
 def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # no TOML, no text, digits or brackets without end
+        raise UsageError(f"{path}: not valid TOML: {str(error)[:200]}") from error
     place = ""
     try:
         if kind is Suite and "claim" in content:

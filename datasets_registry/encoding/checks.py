@@ -8,7 +8,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ SPLITS = ("train", "valid", "test")
 LEAK_AUC = 0.99
 LEAK_ROWS = 500_000  # rows of train and of valid that the check looks at, from the start
 HEADER = 1 << 24  # bytes that a header may have: hundreds of features' names are more than NumPy expects
+FEW = 5  # rows of the smaller class in each half of the training rows below which nothing is suspected
 ENOUGH = 20  # rows of the smaller class below which an AUC is too coarse to accuse anyone
 
 
@@ -55,6 +56,7 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
                 f"{best['auc']:.4f}: it gives the label away. List it in the task's excludes, drop it from the "
                 f"features, or name it in allow_leaks if it is legitimate."
             )
+    warnings += _suspects([task for task in tasks if task.name not in strongest], directory, meta, dataset.allow_leaks)
     return {"warnings": warnings, "base_rates": rates, "single_feature_auc": strongest}
 
 
@@ -93,6 +95,37 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
         if results:
             best = max(results)
             yield task, (best[1], best[0])
+
+
+def _suspects(tasks: list[Task], directory: Path, meta: dict[str, Any], allowed: Collection[str]) -> Iterator[str]:
+    """Warnings for tasks that have too few rows to accuse anyone: features that tell apart the few there are.
+
+    Every other training row says what a value's mean label is, and the rows between them are told apart by it.
+    """
+    codes = _load(directory, "train.codes")[:LEAK_ROWS] if meta["categorical"] else None
+    numbers = _load(directory, "train.numeric")[:LEAK_ROWS] if meta["numeric"] else None
+    for task in tasks:
+        labels = np.array(_load(directory, f"train.label.{task.name}")[:LEAK_ROWS])
+        fit, rest = labels[::2], labels[1::2]
+        fewest = min(int((half == value).sum()) for half in (fit, rest) for value in (0, 1))
+        if fewest < FEW:
+            continue
+        found = []
+        for entry in meta["categorical"]:
+            if entry["length"] == 1:
+                column = codes[entry["name"]].astype(np.int64)
+                positives, negatives = _tally(column[::2], fit, entry["size"])
+                score = (positives + positives.sum() / (positives + negatives).sum()) / (positives + negatives + 1)
+                found.append((_group_auc(score, *_tally(column[1::2], rest, entry["size"])), entry["name"]))
+        for position, entry in enumerate(meta["numeric"]):
+            one = auc(numbers[1::2, position], rest)
+            found.append((max(one, 1 - one), entry["name"]))
+        for value, name in found:
+            if value > LEAK_AUC and name not in task.excludes and name not in allowed:
+                yield (
+                    f"feature '{name}' alone predicts task '{task.name}' with AUC {value:.4f} on training rows, "
+                    "few of which are of the smaller class: a copy of the label? Then list it in excludes, or drop it."
+                )
 
 
 def _enough(labels: np.ndarray) -> bool:

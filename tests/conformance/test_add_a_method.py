@@ -19,21 +19,56 @@ def test_the_pages_commands_lead_to_a_table_row(mpt, tmp_path):
     assert (tmp_path / "test_my_method.py").is_file()
 
 
-BROKEN = {
-    "kit_wrong_new_task": ("return [self.towers[task.name]]", "return list(self.towers.values())"),
-    "kit_wrong_shape": ("tower(shared) for", "tower(shared).unsqueeze(-1) for"),
-    "kit_peeking": ("tower(shared) for", "tower(shared - shared.mean(0)) for"),
-}
+RETURN = "return {name: tower(shared) for name, tower in self.towers.items()}"
+PLANTED = {
+    "new_parameters": (
+        "return [self.towers[task.name]]", "return list(self.towers.values())", "a new task leaves the old ones alone"),
+    "shape": ("tower(shared) for", "tower(shared).unsqueeze(-1) for", "logits are finite and one per row"),
+    "peeking": (
+        "tower(shared) for", "tower(shared - shared.mean(0)) for",
+        "row order and batch size do not change predictions"),
+    "labels": (
+        RETURN, RETURN.replace("tower(shared)", "tower(shared) + 5 * batch.labels.get(name, 0)"),
+        "forward reads the inputs alone"),
+    "far": (
+        "shared = self.shared(self.embed(batch))",
+        "numeric = batch.numeric.where(batch.numeric.abs() < 6, float('nan'))\n"
+        "        shared = self.shared(self.embed(batch)) + numeric.sum(1, keepdim=True)",
+        "logits stay finite far from the mean"),
+    "index": (
+        RETURN, RETURN.replace("tower(shared)", "tower(shared) + (0 if batch.index is None else 0.1 * batch.index)"),
+        "forward reads the inputs alone"),
+    "sigmoid": ("tower(shared) for", "tower(shared).sigmoid() for", "outputs are logits"),
+    "double": ("tower(shared) for", "tower(shared).double() for", "logits are finite and one per row"),
+    "zero": (
+        RETURN,
+        RETURN.replace("tower(shared)", "tower(shared) + 0.0 * sum(self.towers[t](shared) for t in self.new_tasks)"),
+        "old tasks do not read what is new"),
+}  # fmt: skip
+"""Mistakes in the skeleton: what stands there, what stands there instead, and the first check that has to see it."""
 
 
-@pytest.mark.parametrize("name", list(BROKEN))
-def test_the_kit_finds_what_is_wrong_with_a_method(mpt, tmp_path, name):
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_the_kit_finds_what_is_wrong_with_a_method(mpt, tmp_path, mistake):
+    name = f"kit_{mistake}"
+    right, wrong, expected = PLANTED[mistake]
     assert mpt("new-method", name).code == 0
-    file, (right, wrong) = tmp_path / f"{name}.py", BROKEN[name]
+    file = tmp_path / f"{name}.py"
     assert right in file.read_text()
     file.write_text(file.read_text().replace(right, wrong))
-    result = mpt("check-method", file)
-    assert result.code == 1 and "FAIL" in result.text and "hint:" in result.text
+    quick = [] if mistake == "new_parameters" else ["--quick"]
+    result = mpt("check-method", file, *quick)
+    failed = [line.split("FAIL")[1].split(":")[0].strip() for line in result.text.splitlines() if "FAIL" in line]
+    assert result.code == 1 and failed and failed[0] == expected, result.text
+    assert "hint:" in result.text
+
+
+def test_what_follows_from_a_first_cause_is_marked_and_not_run(mpt, tmp_path):
+    assert mpt("new-method", "kit_cause").code == 0
+    file = tmp_path / "kit_cause.py"
+    file.write_text(file.read_text().replace("tower(shared) for", "tower(shared).unsqueeze(-1) for"))
+    text = mpt("check-method", file).text
+    assert text.count("FAIL") == 1 and text.count("not run, since 'logits are finite and one per row' failed") > 10
 
 
 def test_names_that_cannot_be_are_refused(mpt):
