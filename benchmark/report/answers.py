@@ -122,6 +122,11 @@ def clearly(sample: Sample, sign: int) -> bool:
     return found is not None and sign * found.mean - (found.half_width or 0.0) > 0
 
 
+def how(groups: Sequence[Group]) -> str:
+    """How sure `clearly` is: nothing is clear from one seed."""
+    return "clearly" if min(len(group.seeds) for group in groups) > 1 else "by one seed alone"
+
+
 def half_width_of(sample: Sample) -> float | None:
     found = sample.interval()
     return None if found is None else found.half_width

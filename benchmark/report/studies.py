@@ -18,6 +18,7 @@ from benchmark.report.answers import (
     caption_above,
     clearly,
     half_width_of,
+    how,
     legend,
     light,
     lines,
@@ -104,8 +105,8 @@ def _answer_each(problems: Sequence[Group]) -> str:
         return "No problem is complete yet."
     best = max(wins, key=lambda name: wins[name])
     return sentence(
-        f"of {total} new tasks {helped} gain clearly over a model of their own by at least one way that starts from "
-        f"stage 0; highest most often is {best} ({wins[best]} of {total})"
+        f"of {total} new tasks {helped} gain {how(problems)} over a model of their own by at least one way that starts "
+        f"from stage 0; highest most often is {best} ({wins[best]} of {total})"
     )
 
 
@@ -210,7 +211,7 @@ def _answer_scarce(members: Sequence[tuple[float, Group]]) -> str:
         f"{_shares(over_single[name])}"
         for name in over_joint
     ]
-    return sentence(f"clearly ahead at these shares of the labels. {'; '.join(parts)}")
+    return sentence(f"{how([group for _, group in members])} ahead at these shares of the labels. {'; '.join(parts)}")
 
 
 def _ahead(way: Way) -> Sample:
@@ -219,7 +220,8 @@ def _ahead(way: Way) -> Sample:
 
 
 def _shares(shares: Sequence[float]) -> str:
-    return " and ".join(f"{100 * share:g}" for share in sorted(set(shares))) + " %" if shares else "none"
+    *first, last = [f"{100 * share:g}" for share in sorted(set(shares))] or ["none"]
+    return f"{', '.join(first)} and {last} %" if first else f"{last} %" if shares else last
 
 
 def draw_scarce(drawn: Figure, rows: Sequence[Row]) -> None:
@@ -343,7 +345,9 @@ def _answer_related(dial: Sequence[tuple[float, Group]]) -> str:
     if not losing:
         return "No rho is complete yet."
     parts = [f"{name}: {', '.join(f'{r:+g}' for r in sorted(set(where))) or 'none'}" for name, where in losing.items()]
-    return sentence(f"clearly below a model of the new task alone at these rho: {'; '.join(parts)}")
+    return sentence(
+        f"{how([group for _, group in dial])} below a model of the new task alone at these rho: {'; '.join(parts)}"
+    )
 
 
 def draw_related(drawn: Figure, rows: Sequence[Row]) -> None:

@@ -108,3 +108,9 @@ def test_every_dataset_has_its_own_table_of_a_study():
     records += [keyed(record, dataset=record.key.dataset.replace("d", "e", 1)) for record in records]
     found = [table.name for table, _ in studies.studies(group_records(records, TITLES))]
     assert found == ["study_scarce_labels-d", "study_scarce_labels-e"]
+
+
+def test_nothing_is_called_clear_from_one_seed():
+    records = [record for record in scarce((0.72, 0.74), (0.6, 0.75)) if record.key.seed == 0]
+    ((table, _),) = studies.scarce_labels(group_records(records, TITLES))
+    assert "By one seed alone ahead" in table.caption and "learly ahead" not in table.caption
