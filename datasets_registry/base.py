@@ -84,11 +84,12 @@ class Dataset:
     of rows of the complete official data; reading fewer is noted as a warning. ``rarest`` names tasks that `read`
     leaves out because they are known only after counting: task -> categorical feature; the label is 0 on rows with the
     feature's rarest training value, else 1. ``fitted_apart`` reproduces a fault of a published preparation: rows of the
-    official test part are encoded with vocabularies and scalers fitted on that part. ``chain`` is an order in which new
-    tasks may arrive one after another, ``candidates`` are the tasks with positives enough to be *the* new task (empty:
-    all). ``funnel`` names tasks, earlier first, of which each happens only where the one before it did (a purchase
-    after a click), though all are labelled on every row: what methods for funnels go by. ``needs`` are keys of the
-    manifest's optional files that this dataset reads; others are left alone. ``toy`` says, where it is true, why
+    official test part are encoded with vocabularies and scalers fitted on that part. ``fit_validation`` reproduces
+    another: vocabularies count the validation rows of the official training part as well. ``chain`` is an order in
+    which new tasks may arrive one after another, ``candidates`` are the tasks with positives enough to be *the* new
+    task (empty: all). ``funnel`` names tasks, earlier first, of which each happens only where the one before it did (a
+    purchase after a click), though all are labelled on every row: what methods for funnels go by. ``needs`` are keys of
+    the manifest's optional files that this dataset reads; others are left alone. ``toy`` says, where it is true, why
     results on this data support no claim.
     """
 
@@ -113,6 +114,7 @@ class Dataset:
     complete_rows: int | None = None
     rarest: Mapping[str, str] = field(default_factory=dict)
     fitted_apart: bool = False
+    fit_validation: bool = False
     chain: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
     funnel: tuple[str, ...] = ()

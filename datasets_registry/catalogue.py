@@ -13,5 +13,7 @@ DATASETS: Registry[Dataset] = Registry(
     "dataset",
     package="datasets_registry",
     entry_points="mptbench.datasets",
-    helpers=frozenset({"base", "cards", "catalogue", "pipeline", "schema", "schema_file"}),
+    helpers=frozenset(
+        {"base", "cards", "catalogue", "croissant", "export", "fingerprint", "pipeline", "schema", "schema_file"}
+    ),
 )

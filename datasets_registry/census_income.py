@@ -146,7 +146,10 @@ register_dataset(
             "the vector that training gave to their neighbour, for every method alike; use it only to compare with "
             "numbers of that code.",
             "3,229 rows repeat an earlier row within train, 883 within test; they are kept.",
-            "hs_college stays an input of the education task and gives much of it away, as in the paper.",
+            "det_hh_fam_stat stays an input and gives marital away (AUC .978 alone, .986 with tax_filer_stat): every "
+            "method reaches .993 there, and little is left to tell them apart by.",
+            "For education det_occ_code alone has an AUC of .782 and age .741; hs_college, which stays an input as in "
+            "the paper, says little (.526).",
         ),
     )
 )

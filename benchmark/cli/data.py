@@ -118,3 +118,37 @@ def _cell(value: Any) -> str:
     """One cell of a listing: a list joined, a long text cut."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+
+
+@click.command()
+@dataset_argument
+@click.option("--croissant", is_flag=True, help="As JSON-LD in the Croissant vocabulary, for machines.")
+@data_option
+@plugin_files
+def describe(dataset: str, croissant: bool, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
+    """Say what a dataset is: its card, with counted numbers where it has been fetched."""
+    load_plugins(**files)
+    found, data = datasets_registry.find(dataset), datasets_registry.encoded(dataset, data_dir=data_dir)
+    if croissant:
+        from datasets_registry.croissant import describe as described
+
+        click.echo(json.dumps(described(found, data), indent=1, ensure_ascii=False))
+    else:
+        from datasets_registry.cards import card
+
+        click.echo(card(found, data))
+
+
+@click.command()
+@dataset_argument
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--values", is_flag=True, help="Raw values of categorical inputs instead of their codes.")
+@data_option
+@plugin_files
+def export(dataset: str, directory: Path, values: bool, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
+    """Write a dataset's splits as Parquet files, encoded as models get them."""
+    from datasets_registry.export import parquet
+
+    load_plugins(**files)
+    for path in parquet(prepare_with_progress(dataset, data_dir, Console()), directory, values=values):
+        click.echo(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")

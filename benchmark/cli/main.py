@@ -33,6 +33,8 @@ COMMANDS = {
     "list": Entry("data:list_", "List methods, datasets or suites."),
     "fetch": Entry("data:fetch", "Get a dataset's raw files, encode them, and check every byte of what is encoded."),
     "validate": Entry("data:validate", "Check every row of a dataset's raw files."),
+    "describe": Entry("data:describe", "Say what a dataset is: its card, or --croissant."),
+    "export": Entry("data:export", "Write a dataset's splits as Parquet files."),
     "status": Entry("results:status", "What a result tree holds, what failed and what is left."),
     "show": Entry("results:show", "One run's record, readable."),
     "tables": Entry("results:tables", "Rebuild all tables and figures from the records alone."),

@@ -2,8 +2,9 @@ r"""Ali-CCP's raw text to integer arrays, block by block with numpy: no Python p
 
 Skeleton row: ``sample_id,click,conversion,common_feature_index,feature_num,feature_list``; common-feature row:
 ``common_feature_index,feature_num,feature_list``. A feature list joins ``field \x02 feature_id \x03 value`` by
-``\x01``. The index is a hexadecimal number of up to 16 digits. Fields that nobody asked for (multi-valued ones) are
-passed over. Blocks are parsed by several threads (numpy lets go of the interpreter lock) and handed on in order.
+``\x01`` and has ``feature_num`` of them. The index is a hexadecimal number of up to 16 digits. Fields that nobody asked
+for (multi-valued ones) are passed over. Blocks are parsed by several threads (numpy lets go of the interpreter lock)
+and handed on in order.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _EIGHT = np.uint64(0x00000000FFFFFFFF)
 
 Result = TypeVar("Result")
 _ROWS = {
-    True: re.compile(rb"\d+,[01],[01],[0-9a-fA-F]{1,16},\d+,([^,]*)"),
-    False: re.compile(rb"[0-9a-fA-F]{1,16},\d+,([^,]*)"),
+    True: re.compile(rb"\d+,[01],[01],[0-9a-fA-F]{1,16},(\d{1,6}),([^,]*)"),
+    False: re.compile(rb"[0-9a-fA-F]{1,16},(\d{1,6}),([^,]*)"),
 }
 _FEATURE = re.compile(rb"[0-9_]+\x02(\d{1,10})\x03[-+0-9.eE]+")
 
@@ -68,21 +69,21 @@ def read_common(path: Path, fields: Sequence[str]) -> tuple[np.ndarray, np.ndarr
 
 def read_joined(
     path: Path, common_path: Path, common: tuple[np.ndarray, np.ndarray], fields: Sequence[str], chunk_rows: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (click uint8 [n], conversion uint8 [n], values int32 [n, common fields + ``fields``]) in file order."""
-    keys, common_values = common
-    width = common_values.shape[1]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield (click uint8 [n], conversion uint8 [n], values int32 [n, fields], index uint64 [n]) in file order.
 
-    def parse(text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    A field may stand in the row or in its common features (which were read with the same ``fields``); the row's goes
+    first.
+    """
+    keys, common_values = common
+
+    def parse(text: np.ndarray) -> tuple[np.ndarray, ...]:
         click, conversion, key, own = _parse_skeleton(text, fields)
         place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
         lost = keys[place] != key
         if lost.any():
             raise DataError(f"{path}: common_feature_index {key[lost][0]:016x} is not in {common_path}.")
-        values = np.empty((len(key), width + len(fields)), np.int32)
-        values[:, :width] = common_values[place]
-        values[:, width:] = own
-        return click, conversion, values
+        return click, conversion, np.where(own != 0, own, common_values[place]), key
 
     size = min(max(chunk_rows, 1) * ROW_BYTES, BLOCK)
     rows = 0
@@ -112,7 +113,11 @@ def check(path: Path, skeleton: bool) -> Iterator[tuple[int, str, str]]:
                         if not re.fullmatch(forms.get(name, rb"\d+"), cell):
                             yield line, name, f"{cell.decode('utf-8', 'replace')[:40]!r} is impossible there"
                     continue
-                for feature in match[1].split(b"\x01"):
+                listed = match[2].split(b"\x01") if match[2] else []
+                if len(listed) != int(match[1]):
+                    yield line, "feature_num", f"{int(match[1])} features are said and {len(listed)} are listed"
+                    continue
+                for feature in listed:
                     found = _FEATURE.fullmatch(feature)
                     if found is None or int(found[1]) > _LARGEST:
                         wrong = "is no field, id, value" if found is None else "has an id beyond int32"
@@ -167,14 +172,16 @@ def _parse_skeleton(text: np.ndarray, fields: Sequence[str]) -> tuple[np.ndarray
     if (click > 1).any() or (conversion > 1).any():
         raise _Bad("a label is neither 0 nor 1")
     key = _hexadecimal(text, commas[:, 2] + 1, commas[:, 3])
-    return click, conversion, key, _features(text, ends, fields)
+    said = _small(text, commas[:, 3] + 1, commas[:, 4])
+    return click, conversion, key, _features(text, ends, fields, said)
 
 
 def _parse_common(text: np.ndarray, fields: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     ends = np.flatnonzero(text == 10)
     commas = _commas(text, ends, 2)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    return _hexadecimal(text, starts, commas[:, 0]), _features(text, ends, fields)
+    said = _small(text, commas[:, 0] + 1, commas[:, 1])
+    return _hexadecimal(text, starts, commas[:, 0]), _features(text, ends, fields, said)
 
 
 def _commas(text: np.ndarray, ends: np.ndarray, per_row: int) -> np.ndarray:
@@ -204,12 +211,32 @@ def _hexadecimal(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
     return key
 
 
-def _features(text: np.ndarray, ends: np.ndarray, fields: Sequence[str]) -> np.ndarray:
-    """int32 [rows, fields]: each wanted field's id (its last one if it repeats), 0 where absent."""
+def _small(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """int64 of the one to six digits in text[start:end], row by row."""
+    length = end - start
+    if len(length) == 0 or length.min() < 1 or length.max() > 6:
+        raise _Bad("feature_num is no number")
+    value = np.zeros(len(start), np.int64)
+    for k in range(int(length.max())):
+        inside = k < length
+        digit = text[np.where(inside, start + k, start)] - 48  # uint8: anything below "0" wraps above 9
+        if digit.max() > 9:
+            raise _Bad("feature_num is no number")
+        value = np.where(inside, 10 * value + digit, value)
+    return value
+
+
+def _features(text: np.ndarray, ends: np.ndarray, fields: Sequence[str], said: np.ndarray) -> np.ndarray:
+    """int32 [rows, fields]: each wanted field's id (its last one if it repeats), 0 where absent.
+
+    ``said`` [rows] is how many features each row has by its own word.
+    """
     seconds, thirds = np.flatnonzero(text == 2), np.flatnonzero(text == 3)
     if len(seconds) != len(thirds) or (seconds > thirds).any() or (seconds[1:] < thirds[:-1]).any():
         raise _Bad("a feature is not field, id, value")
     until = np.searchsorted(seconds, ends)
+    if (np.diff(until, prepend=0) != said).any():
+        raise _Bad("a row has more or fewer features than it says")
     there = np.flatnonzero(until)
     if (thirds[until[there] - 1] > ends[there]).any():
         raise _Bad("a feature goes over the end of its row")

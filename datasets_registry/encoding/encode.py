@@ -66,7 +66,10 @@ def encode(
         for name, n in zip(splits.NAMES, counts, strict=True):
             if n == 0:
                 raise DataError(f"'{dataset.name}': no row falls into the {name} split ({len(split):,} rows read).")
-        encoders = _Encoders(dataset, _fit(dataset, stage, split == 0, report))
+        counted = split == 0
+        if dataset.fit_validation:
+            counted |= (split == 1) & (keys["part"] == 0)
+        encoders = _Encoders(dataset, _fit(dataset, stage, counted, report))
         if dataset.fitted_apart:
             foreign = keys["part"] == 2
             encoders.set_apart(_fit(dataset, stage, foreign, report), foreign)
@@ -114,7 +117,32 @@ def _prefix(dataset: Dataset, profile: Profile, files: dict[str, Path], chunk_ro
     if parts is None or profile.first is None:
         return None
     limits = splits.prefix_rows(dataset.split, dataset.split_stream, profile.first, [part for part, _ in parts])
-    return (chunk for (_, chunks), limit in zip(parts, limits, strict=True) for chunk in _head(chunks, limit))
+    return (
+        chunk
+        for (_, chunks), limit in zip(parts, limits, strict=True)
+        for chunk in (_head(chunks, limit) if limit is not None else _head_of_groups(dataset, chunks, profile.first))
+    )
+
+
+def _head_of_groups(dataset: Dataset, chunks: Iterator[Chunk], first: int) -> Iterator[Chunk]:
+    """The rows until ``first`` of them train and a tenth of it validate, where groups decide which does."""
+    train, valid = first, max(1, first // 10)
+    before = 0
+    for chunk in chunks:
+        n = len(next(iter(chunk.features.values())))
+        if "group" in chunk.keys:
+            validates = splits.by_group(dataset.split_stream, {"group": np.asarray(chunk.keys["group"], np.int64)})
+        else:  # row by row: the draw of all rows so far, of which these are the last
+            drawn = splits.by_group(dataset.split_stream, {"part": np.empty(before + n, np.uint8)})
+            validates = drawn[before:]
+        enough = (np.cumsum(~validates) >= train) & (np.cumsum(validates) >= valid)
+        before += n
+        if enough.any():
+            yield from _head(iter([chunk]), int(np.argmax(enough)) + 1)
+            return
+        train -= int((~validates).sum())
+        valid -= int(validates.sum())
+        yield chunk
 
 
 def _head(chunks: Iterator[Chunk], rows: int) -> Iterator[Chunk]:

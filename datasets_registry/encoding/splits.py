@@ -6,6 +6,9 @@ rule                  rows
 ``official``          the official parts as they are
 ``halved``            official training part; the official test part cut at random into equal halves
 ``tenth``             each row of the official training part validates with probability 0.1; official test part
+``tenth_groups``      as ``tenth``, but group by group: rows of one group (a user, a search) stay together; row by row
+                      where the data has no groups
+``aitm``              ``tenth`` as the AITM preparation of Ali-CCP draws it: Python's generator with seed 2020
 ``random``            each row trains with probability 0.8, validates with 0.1, tests with 0.1
 ``time``              the earliest 80 % train, the next 10 % validate, the rest tests; equal times stay together
 ``user_order``        each user's rows in time order: the last one tests, the one before validates; where the data has
@@ -55,6 +58,16 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
             return part.copy()
         draw = stream.random(len(part), np.float32)
         return np.where(part == 0, (draw < 0.1).astype(np.uint8), np.uint8(2))
+    if rule == "tenth_groups":
+        if (part == 1).any():
+            return part.copy()
+        return np.where(part == 0, by_group(dataset, keys).astype(np.uint8), np.uint8(2))
+    if rule == "aitm":
+        if (part == 1).any():
+            return part.copy()
+        out = np.full(len(part), 2, np.uint8)
+        out[part == 0] = _python_random(2020, int((part == 0).sum())) >= 0.9
+        return out
     if rule == "random":
         draw = stream.random(len(part), np.float32)
         return np.where(draw < 0.8, np.uint8(0), np.where(draw < 0.9, np.uint8(1), np.uint8(2)))
@@ -74,6 +87,32 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
         out[order[from_end == 2]] = 1
         return out
     raise AssertionError(f"unknown split rule {rule}")
+
+
+def by_group(dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether each row validates (bool [N]), decided by a hash of its group, so that no other row need be known."""
+    import numpy as np
+
+    stream = numpy_stream("split", dataset, "groups")
+    seed = np.uint64(stream.integers(1 << 63))
+    if "group" not in keys:
+        return numpy_stream("split", dataset).random(len(keys["part"]), np.float32) < 0.1
+    x = keys["group"].view(np.uint64) + seed  # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a mixer of 64 bits
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x ^ (x >> np.uint64(31))) < np.uint64(2**64 // 10)
+
+
+def _python_random(seed: int, n: int) -> np.ndarray:
+    """What n calls of ``random.random()`` give after ``random.seed(seed)``: the same generator, its state handed on."""
+    import random
+
+    import numpy as np
+
+    state = random.Random(seed).getstate()[1]
+    same = np.random.RandomState()
+    same.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1]))
+    return same.random_sample(n)
 
 
 def _by_time(time: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -108,13 +147,18 @@ def keep(profile: Profile, dataset: str, split: np.ndarray, keys: Mapping[str, n
 def by_prefix(rule: str, profile: Profile) -> bool:
     """Whether the rows that a ``first`` profile keeps can be told from the beginnings of the official parts alone."""
     alone = profile == Profile(first=profile.first, new_labels=profile.new_labels)
-    return profile.first is not None and alone and rule in ("official", "tenth")
+    return profile.first is not None and alone and rule in ("official", "tenth", "tenth_groups")
 
 
-def prefix_rows(rule: str, dataset: str, first: int, parts: Sequence[int]) -> list[int]:
-    """How many rows of each of the official ``parts`` `assign` and `keep` need to find all rows of ``first``."""
+def prefix_rows(rule: str, dataset: str, first: int, parts: Sequence[int]) -> list[int | None]:
+    """How many rows of each of the official ``parts`` `assign` and `keep` need to find all rows of ``first``.
+
+    None where only the rows themselves tell (their groups).
+    """
     few = max(1, first // 10)
-    wanted = {0: first, 1: few, 2: first}
+    wanted: dict[int, int | None] = {0: first, 1: few, 2: first}
+    if rule == "tenth_groups" and 1 not in parts:
+        wanted[0] = None
     if rule == "tenth" and 1 not in parts:
         wanted[0] = _until_both(dataset, first, few)
     return [wanted[part] for part in parts]

@@ -1,5 +1,6 @@
 """The block parser against a plain reading of the same raw text; the prepared layout; bad rows."""
 
+import collections
 import gzip
 import re
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmark.core.errors import DataError
-from datasets_registry import prepare, validate
+from datasets_registry import find, prepare, validate
 from datasets_registry.ali_ccp import FIELDS
+from datasets_registry.encoding import splits
 from tests.datasets_registry.ali_ccp_files import SCENARIOS, write
 
 
@@ -33,8 +35,6 @@ def plainly(directory, which):
 
 
 def test_join_equals_plain_reading(raw):
-    from datasets_registry import find
-
     files = {f"{w}_{k}": raw / f"{name}_{w}.csv" for w in ("train", "test")
              for k, name in (("skeleton", "sample_skeleton"), ("common", "common_features"))}  # fmt: skip
     chunks = list(find("ali_ccp").read(files, 64))
@@ -50,7 +50,7 @@ def test_join_equals_plain_reading(raw):
 
 
 def test_minimum_count_and_the_rarest_scenario(raw):
-    data = prepare("ali_ccp", data_dir=raw)
+    data = prepare("ali_ccp@tenth", data_dir=raw)
     rows = plainly(raw, "train")
     assert data.meta["rarest"] == {"scenario": SCENARIOS[1]}
     assert 0.08 < data.rows("valid") / len(rows) < 0.12 and data.rows("test") == 400
@@ -141,7 +141,7 @@ def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
             text = "".join(f"{int(row[0] == 0)},0,{','.join(map(str, row))}\n" for row in rows.tolist())
             for end in ("train", "dev") if "train" in path.name else ("test",):
                 (tmp_path / f"ctr_cvr.{end}").write_text(text)
-    whole = prepare("ali_ccp@first300", data_dir=tmp_path, chunk_rows=20)
+    whole = prepare("ali_ccp@tenth+first300", data_dir=tmp_path, chunk_rows=20)
     opened = {}
 
     @contextlib.contextmanager
@@ -157,7 +157,7 @@ def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
         if path.is_file() and "common" not in path.name:
             with open(path, "ab") as file:
                 file.write(garbage)
-    cut = prepare("ali_ccp@first300", data_dir=tmp_path, chunk_rows=20)
+    cut = prepare("ali_ccp@tenth+first300", data_dir=tmp_path, chunk_rows=20)
     assert cut.fingerprint == whole.fingerprint and cut.directory != whole.directory
     assert cut.meta["rows"] == {"train": 300, "valid": 30, "test": 300} and cut.meta["rows_read"] < 1000
     large = [name for name in opened if "common" not in name]
@@ -169,7 +169,7 @@ def test_row_prefix_reads_no_further(raw, tmp_path, layout, monkeypatch):
 
 def test_row_prefix_keeps_the_rows_that_the_whole_file_would(raw):
     """@first is a prefix of the very split that the whole data has."""
-    whole, first = prepare("ali_ccp", data_dir=raw), prepare("ali_ccp@first500", data_dir=raw)
+    whole, first = prepare("ali_ccp@tenth", data_dir=raw), prepare("ali_ccp@tenth+first500", data_dir=raw)
     for which, n in (("train", 500), ("valid", 50), ("test", 400)):
         assert first.rows(which) == n
         assert np.array_equal(first.labels(which, "click"), whole.labels(which, "click")[:n])
@@ -223,6 +223,16 @@ RAW_CASES = {
     "UTF-16": (SKELETON, lambda t: t.decode().encode("utf-16"), "line 1"),
     "index twice": (COMMON, lambda t: t + t[: t.index(b"\n") + 1], "occurs twice"),
     "empty": (SKELETON, lambda t: b"", "the file is empty"),
+    "feature cut off": (
+        SKELETON,
+        lambda t: re.sub(rb"\x01301\x02\d+\x031.0\n", b"\n", t, count=1),
+        r"line 1, column feature_num: \d+ features are said and \d+ are listed",
+    ),
+    "common feature cut off": (
+        COMMON,
+        lambda t: re.sub(rb",\d+,101\x02", b",3,101\x02", t, count=1),
+        "line 1, column feature_num: 3 features are said",
+    ),
     "empty common": (COMMON, lambda t: b"", "the file is empty"),
     "gzip cut in half": (SKELETON, lambda t: gzip.compress(t)[: len(gzip.compress(t)) // 2], "damaged or cut off"),
 }
@@ -243,3 +253,71 @@ def test_hostile_raw_file(raw, tmp_path, case):
     left = [path.name for path in cache.glob("encoded/ali_ccp/*") if not path.name.endswith(".lock")]
     assert left == [], "a half-written cache is left"
     assert {path.name for path in tmp_path.iterdir()} <= {"given", "cache"}
+
+
+def groups_of(directory, which="train"):
+    """common_feature_index of each row that is kept."""
+    rows = [line.split(",") for line in (directory / f"sample_skeleton_{which}.csv").read_text().splitlines()]
+    return [row[3] for row in rows if row[1] >= row[2]]
+
+
+def test_rows_with_the_same_common_features_stay_together(tmp_path):
+    directory = write(write(tmp_path, 6000, 600, pool=500), 400, 20, "test", pool=100)
+    files = {f"{w}_{k}": directory / f"{name}_{w}.csv" for w in ("train", "test")
+             for k, name in (("skeleton", "sample_skeleton"), ("common", "common_features"))}  # fmt: skip
+    chunks = [chunk for chunk in find("ali_ccp").read(files, 64) if chunk.part == 0]
+    keys = {"group": np.concatenate([chunk.keys["group"] for chunk in chunks]), "part": np.zeros(6000, np.uint8)}
+    names = groups_of(directory)
+    assert [f"{key:016x}" for key in keys["group"].view(np.uint64).tolist()] == names
+    for rule, apart in (("tenth_groups", 0), ("tenth", 100)):
+        split = splits.assign(rule, "ali_ccp", keys)
+        sides = {}
+        for name, code in zip(names, split.tolist(), strict=True):
+            sides.setdefault(name, set()).add(code)
+        torn = sum(len(codes) > 1 for codes in sides.values())
+        assert torn == 0 if apart == 0 else torn > apart
+        assert 0.06 < split.mean() < 0.14
+    whole, first = (
+        prepare("ali_ccp", data_dir=directory),
+        prepare("ali_ccp@first500", data_dir=directory, chunk_rows=30),
+    )
+    assert first.meta["rows_read"] < 3000 and whole.meta["rows_read"] == 6400
+    for which, n in (("train", 500), ("valid", 50)):
+        assert np.array_equal(first.labels(which, "click"), whole.labels(which, "click")[:n])
+
+
+def test_split_and_vocabulary_of_the_aitm_preparation(raw):
+    """Python's own generator draws the validation rows; values are counted in all rows of the training file."""
+    import random
+
+    random.seed(2020)
+    valid = [random.random() >= 0.9 for _ in groups_of(raw)]
+    data = prepare("ali_ccp@aitm", data_dir=raw)
+    assert data.rows("valid") == sum(valid)
+    rows = [row for row in plainly(raw, "train") if row[0] >= row[1]]
+    clicks = [row[0] for row, held_out in zip(rows, valid, strict=True) if held_out]
+    assert data.labels("valid", "click").tolist() == clicks
+    counts = collections.Counter(row[2].get("206", 0) for row in rows)
+    assert data.vocabularies["206"] == sorted(value for value, n in counts.items() if n >= 12 and value)
+
+
+def test_a_field_may_stand_in_the_common_features(raw, tmp_path):
+    """The business scenario of the row goes first; where a row has none, that of its common features counts."""
+    for path in raw.iterdir():
+        if path.suffix == ".csv":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    skeleton, common = tmp_path / SKELETON, tmp_path / COMMON
+    lines = skeleton.read_text().splitlines(keepends=True)
+    key = lines[0].split(",")[3]
+    cells = lines[0].split(",", 5)
+    cells[4], cells[5] = str(int(cells[4]) - 1), re.sub(r"\x01301\x02\d+\x031.0", "", cells[5])
+    skeleton.write_text("".join([",".join(cells), *lines[1:]]))
+    table = common.read_text().splitlines(keepends=True)
+    place = next(i for i, line in enumerate(table) if line.startswith(key))
+    index, number, features = table[place].split(",")
+    table[place] = f"{index},{int(number) + 1},301\x0277\x031.0\x01{features}"
+    common.write_text("".join(table))
+    files = {f"{w}_{k}": tmp_path / f"{name}_{w}.csv" for w in ("train", "test")
+             for k, name in (("skeleton", "sample_skeleton"), ("common", "common_features"))}  # fmt: skip
+    chunk = next(find("ali_ccp").read(files, 64))
+    assert chunk.features["301"][0].as_py() == 77 and 77 not in chunk.features["301"].to_pylist()[1:]

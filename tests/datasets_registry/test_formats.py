@@ -247,3 +247,55 @@ def test_hostile_row_of_other_readers(tmp_path, dataset, file, line, says):
     with pytest.raises(DataError, match=f"{file.split('/')[-1]}, {says}.*validate {dataset}"):
         prepare(dataset, data_dir=tmp_path, cache_dir=tmp_path / "cache")
     assert any(says in problem for problem in validate(dataset, data_dir=tmp_path))
+
+
+def official_aliexpress(directory, rows=400, searches=90):
+    """The official files of one country: no header, users by search, items with the label in column 49."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        user = [[s, *rng.integers(0, 5, 7), *rng.random(23).round(4), *rng.integers(0, 5, 2)] for s in range(searches)]
+        item = []
+        for i in range(rows):
+            numbers = rng.random(47).round(4).astype(object)
+            for place in (19, 34, 35, 36, 40, 41, 42):
+                numbers[place - 2] = f"v{rng.integers(4)}"
+            item.append([i // 4, *numbers, i % 3])
+        for name, table in (("user", user), ("item", item)):
+            text = "".join(",".join(map(str, row)) + "\n" for row in table)
+            (directory / f"NL_{name}_{part}.csv").write_text(text)
+    return user, item
+
+
+def test_aliexpress_official_files(tmp_path):
+    user, item = official_aliexpress(tmp_path)
+    data = prepare("aliexpress_nl", data_dir=tmp_path)
+    joined = [row for row in item if row[0] < 90]  # ten searches have no user: an inner join leaves them out
+    assert data.rows("test") == len(joined) == 360 and data.rows("train") + data.rows("valid") == 360
+    assert data.labels("test", "click").tolist() == [float(row[48] > 0) for row in joined]
+    assert data.labels("test", "conversion").tolist() == [float(row[48] == 2) for row in joined]
+    schema = data.schema(())
+    codes = data.split("test", schema).categorical() - np.array(schema.offsets)
+    known = [[None, None, *data.vocabularies[f.name]] for f in schema.categorical]
+    columns = [[known[k][code] for code in codes[:, k]] for k in range(16)]
+    places = [*((0, i) for i in (*range(2, 9), 32, 33)), *((1, i) for i in (19, 34, 35, 36, 40, 41, 42))]
+    for column, (side, place) in zip(columns, places, strict=True):
+        expected = [str((user[row[0]], row)[side][place - 1]) for row in joined]
+        assert column == expected
+    lows, highs = ([entry[k] for entry in data.meta["numeric"]] for k in ("min", "max"))
+    numbers = data.split("test", schema).numeric() * (np.array(highs) - lows) + lows
+    numeric = [i for i in range(2, 49) if i not in (19, 34, 35, 36, 40, 41, 42)]
+    expected = [[*user[row[0]][8:31], *(row[i - 1] for i in numeric)] for row in joined]
+    assert np.allclose(numbers, np.array(expected, float), atol=1e-6) and len(expected[0]) == 63
+    assert validate("aliexpress_nl", data_dir=tmp_path) == []
+    path = tmp_path / "NL_item_train.csv"
+    path.write_text(path.read_text().replace(",2\n", ",3\n", 1))
+    with pytest.raises(DataError, match="NL_item_train.csv, line 3, column 49: '3' is above 2"):
+        prepare("aliexpress_nl", data_dir=tmp_path)
+
+
+def test_searches_stay_together_in_validation(tmp_path):
+    official_aliexpress(tmp_path)
+    data = prepare("aliexpress_nl", data_dir=tmp_path)
+    train, valid = (data.split(which, data.schema(())) for which in ("train", "valid"))
+    users = [{tuple(row) for row in split.numeric()[:, :23].tolist()} for split in (train, valid)]
+    assert users[0] and users[1] and not users[0] & users[1]
