@@ -62,6 +62,7 @@ class Chunk:
     ``part``: which official part the rows come from (0 train, 1 validation, 2 test).
     ``keys``: columns that splits and profiles need: "time" (any integer that grows with time), "group" (user id).
     ``truth``: by task name, the true probability float64; generated data only.
+    ``notes``: sentences for the dataset's warnings, such as how many rows were left out and why.
     """
 
     features: Mapping[str, Any]
@@ -69,6 +70,7 @@ class Chunk:
     part: int = 0
     keys: Mapping[str, np.ndarray] = field(default_factory=dict)
     truth: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ USER_TEXT = (
 ).split() + [f"onehot_feat{i}" for i in range(18)]
 USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 VIDEO_TEXT = ("author_id", "video_type", "upload_type", "visible_status", "music_id", "music_type")
+RAGGED = 10  # rows of a log that may be broken: one of KuaiRand-1K's is, by the word of a third party
 TAGS = 4  # kept per video; the data has at most a few
 
 
@@ -83,7 +84,8 @@ class KuaiRand(Dataset):
         video_tags = pa.array(tags, pa.list_(pa.int64()))
         standard = [(0, files[key]) for key in sorted(files) if key.startswith("log")]
         for part, path in [*standard, *((2, files[key]) for key in self.needs)]:
-            for batch in delimited.read(path, log_layout(), chunk_rows, row_bytes=80):
+            skipped: list[str] = []
+            for batch in delimited.read(path, log_layout(), chunk_rows, row_bytes=80, skipped=skipped):
                 user, video = users.rows(batch["user_id"]), videos.rows(batch["video_id"])
                 duration = to_numpy(batch["duration_ms"])
                 yield Chunk(
@@ -99,6 +101,7 @@ class KuaiRand(Dataset):
                     },
                     labels=_labels(batch),
                     part=part,
+                    notes=tuple(skipped),
                     keys={
                         "time": to_numpy(batch["time_ms"]),
                         "day": to_numpy(batch["date"]),
@@ -167,6 +170,7 @@ def log_layout() -> Layout:
             for name in LOG
         ),
         header=True,
+        ragged=RAGGED,
     )
 
 

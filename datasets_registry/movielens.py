@@ -59,15 +59,10 @@ class MovieLens(Dataset):
 
         for line, cells in _lines(files["ratings"], _RATINGS):
             where = f"{files['ratings']}, line {line}"
-            try:
-                values = (int(cells[0]), int(cells[1]), float(cells[2]), int(float(cells[3])))
-            except ValueError as error:
-                column, cell = next(
-                    (name, cell)
-                    for (name, form), cell in zip(_COLUMNS.items(), cells, strict=True)
-                    if not re.fullmatch(form, cell)
-                )
-                raise DataError(f"{where}, column {column}: {cell!r} is no number") from error
+            for (column, form), cell in zip(_COLUMNS.items(), cells, strict=True):
+                if not re.fullmatch(form, cell, re.ASCII):
+                    raise DataError(f"{where}, column {column}: {cell!r:.60} is no number")
+            values = (int(cells[0]), int(cells[1]), float(cells[2]), int(float(cells[3])))
             if values[2] not in (1, 2, 3, 4, 5):
                 raise DataError(f"{where}, column rating: {cells[2]!r} is none of 1, 2, 3, 4, 5")
             user, item = users.get(cells[0], ["", "", ""]), items.get(cells[1], ["", ""])
@@ -85,14 +80,18 @@ class MovieLens(Dataset):
         wanted = {"users": _USERS, "items": _ITEMS}.get(key, _RATINGS)
         try:
             for line, cells in _lines(path, wanted):
-                if wanted is _RATINGS and cells[2] not in ("1", "2", "3", "4", "5"):
-                    yield line, "rating", f"{cells[2]!r} is none of 1, 2, 3, 4, 5"
+                for (column, form), cell in zip(_COLUMNS.items(), cells) if wanted is _RATINGS else ():
+                    if not re.fullmatch(form, cell, re.ASCII):
+                        yield line, column, f"{cell!r:.60} is no number"
+                    elif column == "rating" and float(cell) not in (1, 2, 3, 4, 5):
+                        yield line, "rating", f"{cell!r} is none of 1, 2, 3, 4, 5"
         except DataError as error:
             where = re.search(r"line (\d+): (.*)", str(error))
             yield (int(where[1]), "", where[2]) if where else (0, "", str(error))
 
 
-_COLUMNS = {"user_id": r"\d+", "item_id": r"\d+", "rating": r"\d+(\.\d*)?", "timestamp": r"\d+(\.\d*)?"}
+_COLUMNS = {"user_id": r"\d{1,18}", "item_id": r"\d{1,18}", "rating": r"\d{1,18}(\.\d*)?"}
+_COLUMNS |= {"timestamp": r"\d{1,18}(\.\d*)?"}
 _RATINGS, _USERS, _ITEMS = "ratings", "users", "items"
 
 

@@ -79,8 +79,9 @@ class Layout:
 
     Without a header ``columns`` are in the file's order; with one the file may order them otherwise, and may have
     further columns if ``others`` allows it. ``nulls`` are texts that stand for a missing cell. ``decimal`` is the sign
-    before a fraction. Files have to be UTF-8 without byte order mark and with plain line ends, as all official files
-    are, unless the layout is ``lenient``: then a mark, CR LF and columns without a name (left out) are fine.
+    before a fraction. So many ``ragged`` rows (of another number of cells) are left out. Files have to be UTF-8 without
+    byte order mark and with plain line ends, as all official files are, unless the layout is ``lenient``: then a mark,
+    CR LF and columns without a name (left out) are fine.
     """
 
     columns: tuple[Column, ...]
@@ -91,18 +92,24 @@ class Layout:
     others: bool = False
     lenient: bool = False
     decimal: str = "."
+    ragged: int = 0
 
 
-def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> Iterator[pa.RecordBatch]:
+def read(
+    path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128, skipped: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Record batches of about ``chunk_rows`` rows: text as dictionaries, integers int64, numbers float64.
 
-    Columns of kind "skip" are left out. Raises DataError with file, line and column for the first bad row.
+    Columns of kind "skip" are left out. ``skipped`` receives a sentence when the layout's ragged rows were left out.
+    Raises DataError with file, line and column for the first bad row.
     """
     import pyarrow as pa
 
-    rows = 0
+    rows, ragged = 0, [0]
     try:
-        for batch in _batches(path, layout, min(max(chunk_rows * row_bytes, 1 << 12), BLOCK)):
+        for batch in _batches(path, layout, min(max(chunk_rows * row_bytes, 1 << 12), BLOCK), ragged):
+            if ragged[0] and skipped is not None:
+                skipped[:] = [f"{path.name}: {ragged[0]} rows left out that have another number of cells."]
             rows += batch.num_rows
             if batch.num_rows:
                 yield batch
@@ -113,15 +120,25 @@ def read(path: Path, layout: Layout, chunk_rows: int, row_bytes: int = 128) -> I
     except DAMAGE as error:
         raise DataError(f"{path}: damaged or cut off ({error}); delete it and fetch it again.") from error
     if rows == 0:
+        for line, _, problem in _bad_rows(path, layout) if ragged[0] else ():
+            raise DataError(f"{path}, line {line}: {problem}")
         raise DataError(f"{path}: the file holds no rows.")
 
 
-def _batches(path: Path, layout: Layout, block: int) -> Iterator[pa.RecordBatch]:
-    """What the file holds, read in blocks of so many bytes. Raises ArrowInvalid for anything the layout forbids."""
+def _batches(path: Path, layout: Layout, block: int, ragged: list[int]) -> Iterator[pa.RecordBatch]:
+    """What the file holds, read in blocks of so many bytes; ``ragged[0]`` counts rows left out.
+
+    Raises ArrowInvalid for anything the layout forbids.
+    """
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     types = {"text": pa.dictionary(pa.int32(), pa.string()), "integer": pa.int64(), "number": pa.float64()}
+
+    def left_out(row: Any) -> str:
+        ragged[0] += 1
+        return "skip" if ragged[0] <= layout.ragged else "error"
+
     order = columns_of(path, layout)
     columns = [column for column in order if column.kind != "skip"]
     with open_plain(path) as plain:
@@ -138,6 +155,7 @@ def _batches(path: Path, layout: Layout, block: int) -> Iterator[pa.RecordBatch]
                 quote_char='"' if layout.quoted else False,
                 newlines_in_values=layout.quoted,
                 ignore_empty_lines=False,
+                invalid_row_handler=left_out if layout.ragged else None,
             ),
             convert_options=arrow.ConvertOptions(
                 column_types={column.name: types[column.kind] for column in columns},
@@ -185,7 +203,7 @@ def check(path: Path, layout: Layout) -> Iterator[tuple[int, str, str]]:
     refused: Exception | None = None
     with contextlib.suppress(*DAMAGE):  # the second look says how far it came
         try:
-            if sum(batch.num_rows for batch in _batches(path, layout, BLOCK)):
+            if sum(batch.num_rows for batch in _batches(path, layout, BLOCK, [0])):
                 return
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             refused = error

@@ -59,7 +59,14 @@ def encode(
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".encode-{socket.gethostname()}-{os.getpid()}-"))
     try:
         rows = _prefix(dataset, profile, files, chunk_rows) or dataset.read(files, chunk_rows)
-        stage, keys = _stage(dataset, rows, scratch / "stage.arrow", report)
+        needed = splits.needed_keys(dataset.split, profile)
+        stage, keys, notes = _stage(dataset, rows, scratch / "stage.arrow", needed, report)
+        for key, content in sources.items():
+            if "train" in key and sources.get(key.replace("train", "test")) == content:
+                raise DataError(
+                    f"'{dataset.name}': the training file and the test file have the same content ({key}); give the "
+                    "test rows their own file."
+                )
         split = splits.assign(dataset.split, dataset.split_stream, keys)
         split = splits.keep(profile, dataset.split_stream, split, keys)
         counts = [int((split == code).sum()) for code in range(3)]
@@ -81,6 +88,7 @@ def encode(
             meta["warnings"].append(
                 "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
             )
+        meta["warnings"] += notes
         if dataset.toy:
             meta["warnings"].append(f"a toy: {dataset.toy}.")
         if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
@@ -156,6 +164,7 @@ def _head(chunks: Iterator[Chunk], rows: int) -> Iterator[Chunk]:
                 chunk.part,
                 {name: values[:rows] for name, values in chunk.keys.items()},
                 {name: values[:rows] for name, values in chunk.truth.items()},
+                chunk.notes,
             )
             return
         rows -= n
@@ -163,10 +172,11 @@ def _head(chunks: Iterator[Chunk], rows: int) -> Iterator[Chunk]:
 
 
 def _stage(
-    dataset: Dataset, chunks: Iterator[Chunk], path: Path, report: Report | None
-) -> tuple[Path, dict[str, np.ndarray]]:
-    """All chunks in one Arrow file; key columns [N] in memory."""
+    dataset: Dataset, chunks: Iterator[Chunk], path: Path, needed: frozenset[str], report: Report | None
+) -> tuple[Path, dict[str, np.ndarray], list[str]]:
+    """All chunks in one Arrow file; the key columns [N] that are ``needed``, in memory; what the reader has to say."""
     keys: dict[str, list[np.ndarray]] = {}
+    notes: dict[str, None] = {}
     writer, done = None, 0
     with pa.OSFile(str(path), "wb") as file:
         for chunk in chunks:
@@ -183,15 +193,17 @@ def _stage(
                 writer = pa.ipc.new_stream(file, batch.schema)
             writer.write_batch(batch)
             keys.setdefault("part", []).append(np.full(batch.num_rows, chunk.part, np.uint8))
+            notes |= dict.fromkeys(chunk.notes)
             for key, values in chunk.keys.items():
-                keys.setdefault(key, []).append(np.asarray(values, np.int64))
+                if key in needed:
+                    keys.setdefault(key, []).append(np.asarray(values, np.uint8 if key == "listed" else np.int64))
             done += batch.num_rows
             if report:
                 report("read rows", done, None)
         if writer is None:
             raise DataError(f"'{dataset.name}': the raw files hold no rows.")
         writer.close()
-    return path, {key: np.concatenate(values) for key, values in keys.items()}
+    return path, {key: np.concatenate(keys.pop(key)) for key in list(keys)}, list(notes)
 
 
 def _arrow(column: Any, feature: Feature, dataset: Dataset) -> pa.Array:

@@ -89,6 +89,14 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
     raise AssertionError(f"unknown split rule {rule}")
 
 
+def needed_keys(rule: str, profile: Profile) -> frozenset[str]:
+    """The key columns that `assign` and `keep` look at: no others are held in memory."""
+    needed = {"time": {"time"}, "unbiased": {"time"}, "user_order": {"time", "group", "listed"}}.get(rule, set())
+    needed |= {"group"} if rule == "tenth_groups" or profile.users < 1 else set()
+    needed |= {"day"} if (profile.since, profile.until) != (None, None) else set()
+    return frozenset(needed)
+
+
 def by_group(dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarray:
     """Whether each row validates (bool [N]), decided by a hash of its group, so that no other row need be known."""
     import numpy as np
@@ -111,7 +119,7 @@ def _python_random(seed: int, n: int) -> np.ndarray:
 
     state = random.Random(seed).getstate()[1]
     same = np.random.RandomState()
-    same.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1]))
+    same.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1], 0, 0.0))
     return same.random_sample(n)
 
 

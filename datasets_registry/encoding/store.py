@@ -75,6 +75,7 @@ def _runs(record: np.dtype, schema: Schema) -> list[tuple[int, int, np.dtype, in
     runs: list[tuple[int, int, np.dtype, int]] = []
     column = 0
     for feature in schema.categorical:
+        assert record.fields is not None
         field, place = record.fields[feature.name][:2]
         width, kind = feature.length, field.base
         if runs and runs[-1][2] == kind and runs[-1][1] + runs[-1][3] * kind.itemsize == place:

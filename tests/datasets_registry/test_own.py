@@ -305,3 +305,11 @@ def test_hostile_parquet(shop, column, values, says):
     with pytest.raises(DataError, match=says):
         prepare(dataset)
     assert any(re.search(says, problem) for problem in validate(dataset))
+
+
+def test_a_test_file_that_is_the_training_file_is_refused(shop):
+    (shop / "copy.csv").write_bytes((shop / "shop.csv").read_bytes())
+    files = 'files = { train = "shop.csv", test = "copy.csv" }'
+    (shop / "shop.toml").write_text(SCHEMA.replace('files = "shop.csv"', files))
+    with pytest.raises(DataError, match="the training file and the test file have the same content"):
+        prepare(read_schema(shop / "shop.toml"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark.core.errors import DataUnavailable, UsageError
+from benchmark.core.errors import DataError, DataUnavailable, UsageError
 from datasets_registry import DATASETS, find, kuairand, prepare, validate
 from datasets_registry.base import Dataset, Feature
 from datasets_registry.schema import Task
@@ -103,3 +103,23 @@ def test_partitions_and_chains_are_of_the_datasets_own_tasks(name):
 def test_a_chain_of_unknown_tasks_is_refused():
     with pytest.raises(UsageError, match="name no task: b"):
         Dataset("x", "", (Task("a"),), ("a",), (), (Feature("f"),), chain=("b",))
+
+
+def test_a_broken_row_of_a_log_is_left_out_counted_and_said(logs):
+    path = logs / "log_standard_4_22_to_5_08_pure.csv"
+    lines = path.read_text().splitlines()
+    lines[7] += ",5"
+    path.write_text("\n".join(lines) + "\n")
+    data = prepare("kuairand_pure", data_dir=logs)
+    assert data.meta["rows_read"] == 599 and validate("kuairand_pure", data_dir=logs) == []
+    assert f"{path.name}: 1 rows left out that have another number of cells." in data.warnings
+    path.write_text("\n".join([lines[0], *(line + ",5" for line in lines[1:])]) + "\n")
+    with pytest.raises(DataError, match="line 2: 20 columns, expected 19"):
+        prepare("kuairand_pure", data_dir=logs)
+
+
+def test_an_id_that_stands_twice_is_refused(logs):
+    path = logs / "video_features_basic_pure.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[3] + "\n")
+    with pytest.raises(DataError, match="column video_id: 2 occurs twice"):
+        prepare("kuairand_pure", data_dir=logs)
