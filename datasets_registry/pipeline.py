@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENCODING_MODULES = (
     "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode",
-    "encoding/integrity",
+    "encoding/integrity", "encoding/side",
     "encoding/own", "schema_file", "encoding/profiles", "encoding/splits", "encoding/vocabulary",
 )  # fmt: skip
 
