@@ -24,7 +24,7 @@ PATIENT = [
 """A method that takes half a second an epoch; checkpoints are kept every 30 s, so without being asked for none."""
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=240.0):
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -59,6 +59,18 @@ def test_a_preempted_sweep_frees_its_locks_at_once_and_goes_on_in_its_checkpoint
         assert again.returncode == 0, again.stderr
         assert without_times(out) == without_times(calm)
         assert "epoch 1" not in log.read_text(), "it began again instead of going on"
+
+
+def test_a_second_interruption_leaves_no_lock_either(mpt, tmp_path):
+    out = tmp_path / "out"
+    runner = subprocess.Popen([sys.executable, *PATIENT, "--out", str(out)], cwd=ROOT, stderr=subprocess.PIPE)
+    until(lambda: list(out.glob("runs/tiny/slow/joint/*/log.txt")))
+    for _ in range(5):
+        runner.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    runner.communicate()
+    assert runner.returncode == 130
+    assert not list(out.glob("runs/**/lock.json"))
 
 
 def test_a_runner_that_was_taken_for_dead_leaves_the_record_to_the_other(mpt, calm, tmp_path):
