@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmark.core import numerics
+
 __version__ = "0.1.0"
+
+numerics.set_environment()  # before torch and numpy are imported: they choose their kernels then
 
 if TYPE_CHECKING:
     from benchmark.api import compare_predictions, load, plan, reference, rows, run, tables

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import DataError, DataUnavailable
+from datasets_registry.fingerprint import data_code
 from datasets_registry.raw import paths as places
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from datasets_registry.encoding.store import EncodedDataset
     from datasets_registry.raw.download import Report
     from datasets_registry.raw.manifest import Manifest
-
-ENCODING_MODULES = (
-    "encoding/ali_ccp_text", "raw/archives", "base", "encoding/checks", "encoding/delimited", "encoding/encode",
-    "encoding/integrity", "encoding/side",
-    "encoding/own", "schema_file", "encoding/profiles", "encoding/splits", "encoding/vocabulary",
-)  # fmt: skip
 
 
 def find(name: str) -> Dataset:
@@ -337,29 +332,5 @@ def _directory(dataset: Dataset, profile: Profile, sources: dict[str, str], cach
     from dataclasses import replace
 
     rows = replace(profile, new_labels=1.0)
-    text = json.dumps([sources, repr(rows), declared(dataset), code_fingerprint(dataset)])
+    text = json.dumps([sources, repr(rows), data_code(dataset)])
     return cache / "encoded" / dataset.base_name / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def declared(dataset: Dataset) -> list[object]:
-    """What a description says about how arrays are made of raw files; part of the cache key."""
-    return [
-        repr(dataset.features),
-        repr(dataset.tasks),
-        dataset.split,
-        dict(dataset.rarest),
-        dataset.fitted_apart,
-        dataset.configuration(),
-    ]
-
-
-def code_fingerprint(dataset: Dataset) -> str:
-    """Hash of the source text that turns raw files into arrays: the encoder's modules and the dataset's own file."""
-    import inspect
-
-    here = Path(__file__).parent
-    paths = [here / f"{module}.py" for module in ENCODING_MODULES] + [Path(inspect.getfile(type(dataset)))]
-    digest = hashlib.blake2b(digest_size=8)
-    for path in paths:
-        digest.update(path.read_bytes() if path.is_file() else b"")
-    return digest.hexdigest()

@@ -63,7 +63,7 @@ def opened(request: Request, jobs: int) -> Iterator[Engine | None]:
     if request.engine == "local":
         yield None
         return
-    from benchmark.execution.cluster import DaskEngine
+    from benchmark.execution.cluster.engine import DaskEngine
 
     engine = DaskEngine(request.scheduler, request.workers or 1, jobs, request.one_kind, request.jobs_per_gpu)
     try:

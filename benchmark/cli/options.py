@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from benchmark.cli.engines import engine_options
+from benchmark.core import numerics
 from benchmark.core.errors import UsageError
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
@@ -101,6 +102,17 @@ def dataset_argument(function: Function) -> Function:
     return click.argument("dataset", shell_complete=names)(function)
 
 
+numerics_option = click.option(
+    "--numerics",
+    type=click.Choice(numerics.MODES),
+    envvar=numerics.VARIABLE,
+    default="portable",
+    show_default=True,
+    expose_value=False,
+    callback=lambda context, option, mode: numerics.set_environment(mode),
+    help="portable: equal bits on every x86-64 machine. native: the CPU's fastest kernels.",
+)
+
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda (every GPU) or cuda:0,cuda:2."
 )
@@ -125,6 +137,7 @@ SELECTION = (
         help="Change a config value, or ARM.KEY=VALUE, budget.KEY=VALUE. Lists: 64,32 or [64,32].",
     ),
     device_option,
+    numerics_option,
     click.option(
         "--jobs", type=click.IntRange(1), help="Runs at once. Default: one per core on CPU, --jobs-per-gpu on a GPU."
     ),

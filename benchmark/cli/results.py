@@ -12,6 +12,7 @@ from benchmark.cli import terminal
 from benchmark.cli.listing import titles
 from benchmark.cli.options import common, data_option, device_option, load_plugins, plugin_files, result_tree
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
+from benchmark.core import numerics
 from benchmark.records.record import read_records
 from benchmark.report import frame
 from benchmark.report.build import MAIN
@@ -146,9 +147,12 @@ def verify(
 ) -> int:
     """Run a recorded run again and compare.
 
-    The verdict: equal, within tolerance or different.
+    The verdict: equal, within tolerance or different. It runs in the numeric mode of the record. Equal bits are
+    promised where kind of machine, code, data and packages agree; elsewhere scores are compared within a tolerance.
     """
     record = find_record(result_tree(suite_name, out), run_id)
+    if record.provenance is not None:
+        numerics.set_environment(record.provenance.numerics)
     load_plugins(**files)
     from benchmark.cli.sweep import checked_device, plugin_paths  # these import torch
     from benchmark.execution.executor import Options

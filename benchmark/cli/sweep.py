@@ -28,12 +28,12 @@ from benchmark.cli.trees import check_track, other_suite, remember_plan, remembe
 from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
 from benchmark.execution.executor import Options, Summary, execute_plan
 from benchmark.execution.places import devices
-from benchmark.execution.runner import visible_gpus
 from benchmark.planning.estimate import at_hand, estimate
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
 from benchmark.report.build import MAIN
+from benchmark.training.backend import visible_gpus
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS

@@ -164,7 +164,10 @@ def describe_record(record: Record) -> str:
     lines += [f"  warning: {warning}" for warning in record.warnings]
     if record.provenance:
         origin = record.provenance
-        lines += [f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}", f"  {origin.command}"]
+        lines.append(f"  {origin.machine}, {origin.threads} thread(s), commit {origin.commit}")
+        lines.append(f"  bits compare with: {origin.bits_kind or 'unknown, written before kinds were kept'}")
+        lines.append(f"  times compare with: {origin.times_kind or 'unknown, written before kinds were kept'}")
+        lines.append(f"  {origin.command}")
     lines += [f"  | {line}" for line in record.log_tail]
     return visible("\n".join(lines))
 

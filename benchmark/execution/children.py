@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from benchmark.execution import processes
 from benchmark.execution.job import OUTPUT_LOST, PREEMPTED, TAKEN_OVER, Job, OutputLost, log_tail
 from benchmark.execution.memory import evidence, oom_kills
 from benchmark.planning.plan import Run
-from benchmark.records.record import DamagedRecord, Record, read_record, run_id, write_record
+from benchmark.records.record import DamagedRecord, Record, Status, read_record, run_id, write_record
 
 ASK_SECONDS, INSIST_SECONDS = 5.0, 5.0
 """How long a run over its limit is asked (SIGINT) and told (SIGTERM) to end before its process group is killed."""
@@ -47,7 +47,7 @@ class Child:
     output_lost: str | None = None
 
 
-def start_child(context: BaseContext, item: Run, job: Job) -> Child:
+def start_child(context: Any, item: Run, job: Job) -> Child:
     """Raises OSError or EOFError when no process can be had."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_carry_out, args=(job, sender), name=item.label, daemon=False)
@@ -145,6 +145,7 @@ def collect(child: Child) -> Record:
             told = child.pipe.recv()
             child.output_lost = told if isinstance(told, str) else None
         raise OutputLost(child.output_lost or f"Cannot write to {directory}.")
+    status: Status
     if child.over_limit:
         status, reason = "timeout", f"stopped after {seconds:.0f} s by the suite's limit"
     elif code == -signal.SIGKILL:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.core import numerics
 from benchmark.core.errors import BenchmarkError, visible
 from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
@@ -29,10 +30,12 @@ from benchmark.records.lineage import keeps_weights
 from benchmark.records.record import Epoch, Key, Provenance, Record, run_id, write_record
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
+from benchmark.training.backend import choose_device, flushes_denormals, set_up_torch
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
 from benchmark.training.trainer import Checkpoint, TrainingDiverged
 from datasets_registry import load_file, prepare
 from datasets_registry.encoding.store import EncodedDataset
+from datasets_registry.fingerprint import data_code
 from methods import METHODS
 
 REASON_LENGTH = 2000
@@ -164,35 +167,6 @@ def _output(directory: Path) -> Iterator[None]:
         raise OutputLost.at(directory, error) from error
 
 
-def set_up_torch(threads: int) -> None:
-    """Threads, determinism and denormals, before anything is computed.
-
-    Without flushing, Adam's decayed moments become denormal numbers after some thousand steps and every epoch takes
-    several times as long.
-    """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The same switch as use_deterministic_algorithms(True, warn_only=True), without its import of the compiler (4 s).
-    torch.set_deterministic_debug_mode("warn")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a write per allocation
-    torch.backends.cudnn.benchmark = False
-
-
-def visible_gpus() -> int:
-    """How many GPUs torch sees here."""
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU where there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BenchmarkError("--device cuda: torch sees no GPU here; use --device cpu or auto.")
-    return torch.device(name)
-
-
 def _epochs(key: Key) -> int:
     return Budget.of(key.budget, ARMS[key.arm].from_stage0).epochs
 
@@ -205,25 +179,24 @@ def _provenance(job: Job, device: torch.device, data: EncodedDataset, started: s
         dirty=dirty,
         code_fingerprint=environment.code_fingerprint(METHODS.file(job.key.method), job.key),
         data_fingerprint=data.fingerprint,
-        data_code=environment.data_code(data.dataset),
+        data_code=data_code(data.dataset),
         packages=environment.versions(),
         python=environment.python(),
         machine=environment.machine(gpu),
+        bits_kind=environment.bits_kind(gpu),
+        times_kind=environment.times_kind(job.jobs, gpu),
+        numerics=numerics.in_force().mode,
         cpu=environment.cpu(),
         gpu=gpu,
         device=device.type,
         threads=torch.get_num_threads(),
         jobs=job.jobs,
         deterministic=torch.are_deterministic_algorithms_enabled(),
-        flush_denormal=_flushes_denormals(),
+        flush_denormal=flushes_denormals(),
         command=job.command,
         started=started,
         attempts=job.attempts if job.attempts > 1 else None,
     )
-
-
-def _flushes_denormals() -> bool:
-    return float(torch.tensor([1e-39]) * 0.5) == 0.0
 
 
 def _checkpoint(job: Job, provenance: Provenance) -> Checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.execution.executor import Options, execute_plan
@@ -15,7 +16,8 @@ from benchmark.records.lineage import ancestors
 from benchmark.records.record import Record
 
 TOLERANCE = 0.002
-"""Largest difference of any test score between machines of different kinds that still counts as the same result."""
+"""Largest difference of any test score that still counts as the same result where equal bits are not promised (see
+docs/rules.md for what was measured)."""
 
 
 @dataclass
@@ -58,26 +60,53 @@ def compare(first: Record, second: Record) -> Verdict:
         for name, value in scores.metrics.items()
         if value is not None and task in second.scores and (other := second.scores[task].metrics.get(name)) is not None
     }
-    lines = []
-    for what in ("machine", "code_fingerprint", "data_fingerprint", "packages", "python", "device"):
-        before, now = getattr(first.provenance, what), getattr(second.provenance, what)
-        if before != now:
-            lines.append(f"{what}: recorded {before}, now {now}")
+    lines = [
+        f"{title}: recorded {before or 'unknown'}, now {now or 'unknown'}"
+        for title, before, now in _circumstances(first, second)
+        if before != now
+    ]
+    promised = _equal_bits_promised(first, second)
     same_form = _defined(first) == _defined(second)
     equal_weights = first.weights_fingerprint == second.weights_fingerprint
     if equal_weights and same_form and not any(differences.values()):
         return Verdict("equal", [*lines, "weights and every score are equal bit for bit"])
-    parting = _where_curves_part(first, second)
-    lines.append(parting or "the learning curves are equal")
+    lines.append(_where_curves_part(first, second) or "the learning curves are equal")
+    if promised:
+        lines.append("kind of machine, code, data and packages agree: the numbers have to be equal bit for bit")
     if differences:
         (task, name), largest = max(differences.items(), key=lambda item: item[1])
         lines.append(f"largest difference of a score: {largest:.2e} ({task}, {name}); tolerance {TOLERANCE}")
-        same_kind = first.provenance.machine == second.provenance.machine
-        if same_form and not same_kind and largest <= TOLERANCE:
+        if same_form and not promised and largest <= TOLERANCE:
             return Verdict("within tolerance", lines)
-        if same_kind:
-            lines.append("on the same kind of machine the numbers have to be equal bit for bit")
     return Verdict("different", lines)
+
+
+CIRCUMSTANCES = {
+    "bits_kind": "kind of machine for bits",
+    "code_fingerprint": "code",
+    "data_fingerprint": "data",
+    "packages": "packages",
+}
+"""Equal bits are promised where all of these are known and agree."""
+
+
+def _circumstances(first: Record, second: Record) -> list[tuple[str, Any, Any]]:
+    """What may explain a difference: title, as recorded, as it is now. Of packages those that differ."""
+    found = []
+    for name, title in CIRCUMSTANCES.items():
+        before, now = getattr(first.provenance, name), getattr(second.provenance, name)
+        if isinstance(before, dict):
+            parting = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+            before, now = (", ".join(f"{key} {of.get(key, '-')}" for key in parting) for of in (before, now))
+        found.append((title, before, now))
+    return found
+
+
+def _equal_bits_promised(first: Record, second: Record) -> bool:
+    return all(
+        (before := getattr(first.provenance, name)) is not None and before == getattr(second.provenance, name)
+        for name in CIRCUMSTANCES
+    )
 
 
 def _defined(record: Record) -> dict[tuple[str, str], bool]:

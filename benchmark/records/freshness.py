@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark.core.errors import BenchmarkError
 from benchmark.records import provenance as environment
 from benchmark.records.record import Record
+from datasets_registry.fingerprint import data_code
 from methods import METHODS, declared
 
 
@@ -61,7 +62,7 @@ class Freshness:
             arrays = encoded(name, data_dir=self._data_dir)
         except BenchmarkError:
             return None
-        return _Data(arrays.fingerprint if arrays else None, environment.data_code(dataset))
+        return _Data(arrays.fingerprint if arrays else None, data_code(dataset))
 
 
 @functools.cache

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import importlib.metadata
-import inspect
 import os
 import platform
 import subprocess
@@ -15,45 +12,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.spec.arms import ARMS
-from datasets_registry.pipeline import ENCODING_MODULES, declared
+from benchmark.core import numerics
+from benchmark.core.programs import ROOT, fingerprint, folder, with_imports
 
 if TYPE_CHECKING:
     from benchmark.records.record import Key
-    from datasets_registry.base import Dataset
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "datasets", "pyarrow", "pydantic", "torchjd")
-NUMERIC_PACKAGES = ("torch", "numpy")
+NUMERIC_PACKAGES = ("torch", "numpy", "scipy")
 """Packages whose version can change a run's numbers; they are part of the code fingerprint."""
 
-CORE = tuple(
-    ROOT / name
-    for name in (
-        "benchmark/spec/arms.py",
-        "benchmark/training/metrics.py",
-        "benchmark/spec/options.py",
-        "benchmark/training/preparation.py",
-        "benchmark/training/protocol.py",
-        "benchmark/training/rows.py",
-        "benchmark/core/ranks.py",
-        "benchmark/core/seeding.py",
-        "benchmark/training/learner.py",
-        "benchmark/training/trainer.py",
-        "methods/base.py",
-        "methods/layers.py",
-        "datasets_registry/schema.py",
-    )
+HASHED = (
+    *folder(ROOT / "benchmark/training"),
+    *folder(ROOT / "benchmark/spec"),
+    ROOT / "benchmark/records/lineage.py",
+    ROOT / "benchmark/core/ranks.py",
+    ROOT / "benchmark/core/seeding.py",
+    ROOT / "methods/base.py",
+    *with_imports([ROOT / "datasets_registry/encoding/store.py"], "datasets_registry"),
 )
-"""Code that every run's numbers depend on. Planning, reporting and the command line are not among it."""
-
-ADAPTATION = tuple(sorted((ROOT / "benchmark/training/peft").glob("*.py")))
-BALANCING = tuple(sorted((ROOT / "benchmark/training/balancing").glob("*.py")))
-CONTINUAL = ROOT / "benchmark/training/forgetting.py"
-"""Code that only some runs' numbers depend on."""
-
-ENCODER = tuple(ROOT / "datasets_registry" / f"{name}.py" for name in ENCODING_MODULES)
-"""Code that every dataset's arrays depend on."""
+"""Code that every run's numbers depend on: folders whole, so that no file of theirs can be forgotten. The store, with
+what it imports, is among it because it hands labels and offsets to the run; the rest of its folder only makes the
+arrays (`datasets_registry.fingerprint`)."""
 
 
 @functools.cache
@@ -74,67 +54,27 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def code_fingerprint(method_file: str | Path, key: Key) -> str:
-    """Hash of what can change a run's numbers: the core, the method's file with the helpers that it imports, what the
-    run's arm and balancing add, and the numeric packages' versions.
+    """Hash of what can change a run's numbers: `HASHED`, the method's file with all of ``methods`` that it imports, and
+    the numeric packages' versions.
 
     Comments, docstrings and layout do not count: files are hashed as parsed programs.
     """
-    arm, packages, files = ARMS.get(key.arm), list(NUMERIC_PACKAGES), [*CORE, Path(method_file)]
-    files += [path for path in _imported_helpers(Path(method_file)) if path not in CORE]
-    if arm is not None:  # a record may come from a program that has more arms
-        files += list(ADAPTATION) * bool(arm.adaptation) + [CONTINUAL] * bool(arm.continual)
+    packages = list(NUMERIC_PACKAGES)
     if "balancing" in key.config:  # options stand in a key where they differ from their defaults
-        files += BALANCING
         packages.append("torchjd")
-    digest = hashlib.blake2b(digest_size=8)
-    for path in files:
-        digest.update(_program_hash(path).encode())
-    for package, version in versions(packages).items():
-        digest.update(f"{package}={version}".encode())
-    return digest.hexdigest()
+    installed = (f"{package}={version}" for package, version in versions(packages).items())
+    return fingerprint(code_files(method_file), *installed)
+
+
+def code_files(method_file: str | Path) -> tuple[Path, ...]:
+    """The files that `code_fingerprint` hashes for a method."""
+    return with_imports([*HASHED, Path(method_file)], "methods")
 
 
 def remember_code(method_files: Iterable[str | Path]) -> None:
     """Hash now what `code_fingerprint` may ask for later, so that it speaks of the code that has been loaded."""
-    for path in (*CORE, *ADAPTATION, CONTINUAL, *BALANCING, *map(Path, method_files)):
-        _program_hash(path)
-        for helper in _imported_helpers(path):
-            _program_hash(helper)
-
-
-@functools.cache
-def _imported_helpers(path: Path) -> tuple[Path, ...]:
-    """Modules of the package ``methods`` that a file imports by name."""
-    imports = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.ImportFrom))
-    names = sorted({node.module for node in imports if (node.module or "").startswith("methods.")})
-    files = (ROOT / f"{name.replace('.', '/')}.py" for name in names if name)
-    return tuple(file for file in files if file.is_file())
-
-
-def data_code(dataset: Dataset) -> str:
-    """Hash of what turns a dataset's raw files into arrays: the encoder, the dataset's own file, its description."""
-    digest = hashlib.blake2b(repr(declared(dataset)).encode(), digest_size=8)
-    for path in (*ENCODER, Path(inspect.getfile(type(dataset)))):
-        digest.update(_program_hash(path).encode())
-    return digest.hexdigest()
-
-
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
-def _program_hash(path: Path) -> str:
-    tree = _parsed(path)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)] or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    for path in method_files:
+        fingerprint(code_files(path))
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -161,8 +101,63 @@ def cpu() -> str:
 
 
 def machine(gpu: str | None = None) -> str:
-    """The machine kind: wall-clock is compared only between runs where this is equal."""
+    """What the machine calls itself. Whether bits or times of two runs compare is said by the two kinds below."""
     return f"{platform.system()} {platform.machine()}, {cpu()} x{os.cpu_count()}" + (f", {gpu}" if gpu else "")
+
+
+def bits_kind(gpu: str | None = None) -> str:
+    """The kind of machine that decides bits: two runs of one kind, code and data give the same ones.
+
+    Architecture and vendor (the matrix library chooses by vendor), the numeric mode with the instruction sets in force,
+    variables that change them, threads; on a GPU its name, compute capability, driver and CUDA.
+    """
+    import torch
+
+    words = [f"{platform.machine()} {_processor('vendor_id')}".strip(), str(numerics.in_force())]
+    words += [f"{name}={value}" for name, value in numerics.variables().items()]
+    words.append(f"{torch.get_num_threads()} thread(s)")
+    return ", ".join([*words, *([_gpu_kind(gpu)] if gpu else [])])
+
+
+def times_kind(jobs: int, gpu: str | None = None) -> str:
+    """The kind of machine that decides times: wall-clock is compared only between runs where this is equal.
+
+    CPU vendor, family, model and stepping, the cores that this process may use, the numeric mode, threads, and how many
+    runs shared the machine.
+    """
+    import torch
+
+    family, model, stepping = (_processor(name) or "?" for name in ("cpu family", "model", "stepping"))
+    vendor = _processor("vendor_id") or platform.machine()
+    words = [f"{vendor} family {family} model {model} stepping {stepping} ({cpu()})"]
+    words.append(f"{_usable_cores()} of {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)")
+    words.append(f"{jobs} run(s) at once, {numerics.in_force().mode}")
+    return ", ".join([*words, *([gpu] if gpu else [])])
+
+
+def _processor(name: str) -> str:
+    return numerics.processor().get(name, "")
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu_kind(gpu: str) -> str:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return f"{gpu}, compute capability {major}.{minor}, driver {_driver()}, CUDA {torch.version.cuda}"
+
+
+@functools.cache
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return told.stdout.splitlines()[0].strip() if told.returncode == 0 and told.stdout.strip() else "unknown"
 
 
 def python() -> str:

@@ -250,10 +250,12 @@ class Provenance(_Part):
 
     ``data_code`` is the fingerprint of the code that turned raw files into arrays; ``attempts`` is there where a run
     was lost by no fault of its own (a signal from outside) and started again; ``worker`` and ``host`` where it was done
-    by a cluster.
+    by a cluster. ``bits_kind`` and ``times_kind`` say, in words, between which runs bits and times compare;
+    ``numerics`` is the numeric mode that was in force (`benchmark.core.numerics`). Older records lack these three:
+    their kinds are unknown.
     """
 
-    later = frozenset({"data_code", "attempts", "worker", "host"})
+    later = frozenset({"data_code", "attempts", "worker", "host", "bits_kind", "times_kind", "numerics"})
 
     commit: str | None
     dirty: bool | None
@@ -263,6 +265,9 @@ class Provenance(_Part):
     packages: dict[str, str]
     python: str
     machine: str
+    bits_kind: str | None = None
+    times_kind: str | None = None
+    numerics: str | None = None
     cpu: str
     gpu: str | None
     device: str

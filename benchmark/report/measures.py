@@ -213,6 +213,9 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
         f"Selection: {group.selection} (validation rows only). Budget: {budget or 'none stated'}. "
         f"Split: {group.split}. Track: {group.track}."
     )
+    kinds = {record.provenance.bits_kind for record in group.records if record.provenance} - {None}
+    if kinds:
+        lines.append(f"Bits: {'; '.join(sorted(map(str, kinds)))}.")
     lines.append(f"Commit {', '.join(commits) or 'unknown'}; {len(group.records)} records, hash {group.records_hash}.")
     return (*lines, *_warnings(group))
 
@@ -284,4 +287,4 @@ def machine_kind(record: Record) -> str:
     p = record.provenance
     if p is None:
         return "unknown"
-    return f"{p.gpu or p.cpu}, {p.device}, {p.threads} thread(s), {p.jobs} job(s)"
+    return p.times_kind or f"{p.gpu or p.cpu}, {p.device}, {p.threads} thread(s), {p.jobs} job(s)"

@@ -24,7 +24,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,9 @@ from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Featur
 from datasets_registry.encoding import checks, integrity, splits
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, to_arrow, to_numpy
-from datasets_registry.raw.download import Report
+
+if TYPE_CHECKING:
+    from datasets_registry.raw.download import Report
 
 FORMAT = 2  # of the files in an encoded directory
 CONTENT = 1  # of what the fingerprint is taken of: values, whatever files hold them

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.execution.runner import set_up_torch
 from benchmark.spec.budget import Budget
+from benchmark.training.backend import set_up_torch
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_model
 from benchmark.training.rows import DataRows

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.execution.runner import set_up_torch
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
 from benchmark.training import metrics
+from benchmark.training.backend import set_up_torch
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import build_model
 from benchmark.training.rows import DataRows, cache_features

@@ -20,6 +20,8 @@ def main() -> int:
         ("methods",),
         ("files", "--faults", given.files),
         ("fuzz", "--inputs", given.inputs),
+        ("cluster", "--workers", 2),
+        ("cluster", "--workers", 4),
     )
     failed = 0
     for name, *words in campaigns:

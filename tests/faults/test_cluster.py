@@ -11,11 +11,14 @@ import pytest
 
 from benchmark.cli import engines
 from benchmark.cli.options import Request
-from benchmark.core.errors import UsageError
-from benchmark.execution import worker
-from benchmark.execution.cluster import DaskEngine
+from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.execution.cluster import connection, fitness, worker
+from benchmark.execution.cluster.engine import DaskEngine
+from benchmark.execution.cluster.fitness import Facts, Shipped, Wanted
+from benchmark.execution.cluster.roster import Roster
+from benchmark.execution.cluster.worker import Parcel
 from benchmark.execution.job import OutputLost
-from benchmark.execution.worker import Facts, Parcel, Shipped, Wanted
+from benchmark.records import provenance
 from benchmark.records.record import read_record, read_records, run_directory, write_record
 from tests.report import made
 from tests.sweep.trees import HERE, TINY, without_times
@@ -94,45 +97,60 @@ def test_a_parcel_of_another_run_or_with_a_path_in_a_name_writes_nothing_outside
 
 
 def wanted(**changes):
-    numeric = worker.environment.versions(worker.environment.NUMERIC_PACKAGES)
-    return replace(Wanted(worker.program(), numeric, worker.variables(), {"tiny": "f"}, "cpu", 1), **changes)
+    numeric = provenance.versions(provenance.NUMERIC_PACKAGES)
+    return replace(Wanted(fitness.program(), numeric, fitness.variables(), {"tiny": "f"}, "cpu", 1), **changes)
 
 
 def test_a_worker_that_does_not_fit_is_refused_in_a_sentence(monkeypatch):
-    assert worker._refusal(wanted()) is None
-    assert "another one" in worker._refusal(wanted(program="0"))
-    assert "it has torch" in worker._refusal(wanted(packages={"torch": "0.1"}))
-    monkeypatch.setattr(worker.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
-    assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in worker._refusal(wanted())
+    assert fitness._refusal(wanted()) is None
+    assert "another one" in fitness._refusal(wanted(program="0"))
+    assert "it has torch" in fitness._refusal(wanted(packages={"torch": "0.1"}))
+    monkeypatch.setattr(fitness.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in fitness._refusal(wanted())
+
+
+def roster(one_kind, said, admitted):
+    """Of no cluster: who is admitted is noted."""
+    watcher = SimpleNamespace(cluster=lambda text: None)
+    made = Roster(SimpleNamespace(run=None), "tcp://here", wanted(), watcher, said.append, one_kind, False)
+    made._pool = SimpleNamespace(submit=lambda function, *words, **options: admitted.append(options["workers"]))
+    return made
 
 
 def test_kinds_of_machines_are_told_and_refused_on_request():
-    said = []
-    engine = DaskEngine.__new__(DaskEngine)
-    engine._one_kind, engine._warn = False, said.append
-    engine._check_kinds({"a"})
-    assert said == []
-    engine._check_kinds({"a", "b"})
-    assert "2 kinds of machines (a; b)" in said[0]
-    engine._one_kind = True
-    with pytest.raises(UsageError, match="--one-kind"):
-        engine._check_kinds({"a", "b"})
-
-
-def test_a_late_worker_of_another_kind_or_without_data_is_told(monkeypatch):
     said, admitted = [], []
-    engine = DaskEngine.__new__(DaskEngine)
-    engine._reset()
-    engine._one_kind, engine._warn, engine._address = True, said.append, "tcp://here"
-    engine._wanted, engine._none_since = wanted(), 0.0
-    engine._client = SimpleNamespace(run=None)
-    engine._pool = SimpleNamespace(submit=lambda function, *words, **options: admitted.append(options["workers"]))
-    engine._watcher = SimpleNamespace(cluster=lambda text: None)
-    engine._admit("first", engine._wanted, Facts("n1", "kind", 4, 1 << 30, ("cpu",)))
-    engine._admit("other", engine._wanted, Facts("n2", "another", 4, 1 << 30, ("cpu",)))
-    engine._admit("empty", engine._wanted, Facts("n3", "kind", 4, 1 << 30, ("cpu",), {"tiny": "it has no tiny"}))
+    workers = roster(False, said, admitted)
+    workers._admit("first", Facts("n1", "a", 4, 1 << 30, ("cpu",)))
+    workers.check_kinds({"a"})
+    assert said == []
+    workers.check_kinds({"b"})  # records that are there already
+    assert "2 kinds of machines (a; b)" in said[0]
+    workers = roster(True, said, admitted)
+    workers._admit("first", Facts("n1", "a", 4, 1 << 30, ("cpu",)))
+    with pytest.raises(UsageError, match="--one-kind"):
+        workers.check_kinds({"b"})
+
+
+def test_a_late_worker_of_another_kind_or_without_data_is_told():
+    said, admitted = [], []
+    workers = roster(True, said, admitted)
+    workers._admit("first", Facts("n1", "kind", 4, 1 << 30, ("cpu",)))
+    workers._complete = True
+    workers._admit("other", Facts("n2", "another", 4, 1 << 30, ("cpu",)))
+    workers._admit("empty", Facts("n3", "kind", 4, 1 << 30, ("cpu",), {"tiny": "it has no tiny"}))
     assert admitted == [["first"]]
     assert "--one-kind" in said[0] and "it has no tiny" in said[1]
+    workers._present({"other"})
+    assert "first (n1) is gone" in said[2] and workers.facts == {}
+
+
+def test_a_plan_that_no_worker_can_do_ends_with_their_reasons(monkeypatch):
+    monkeypatch.setattr("benchmark.execution.cluster.roster.PATIENCE_SECONDS", 0.1)
+    workers = roster(False, [], [])
+    workers._looked = {"w"}
+    workers._admit("w", Facts("n1", refused="it has numpy 1"))
+    with pytest.raises(BenchmarkError, match="w: it has numpy 1"):
+        workers.wait_for(1, lambda: None)
 
 
 def test_a_users_file_is_used_where_it_is_or_copied(tmp_path, monkeypatch):
@@ -161,7 +179,7 @@ def test_options_that_contradict_each_other_are_said(request_, words):
 
 
 def test_no_scheduler_at_an_address_is_said(monkeypatch):
-    monkeypatch.setattr("benchmark.execution.cluster.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
     with pytest.raises(UsageError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9"):
         DaskEngine("tcp://127.0.0.1:9")
 

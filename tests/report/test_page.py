@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark import report
 from benchmark.records.record import Record, run_id
 from benchmark.report.html import About, Card, render
+from benchmark.report.model import Cell, Column, Row, Table
 from tests.report import made
 from tests.report.conftest import TITLES
 
@@ -86,6 +87,17 @@ def test_failures_skips_stale_and_damaged_records_are_told_with_their_reasons(tm
     trouble = text[text.index('id="trouble"') : text.index('id="cards"')]
     for reason in ("made to be oom", "the code has changed since", "no such arm: d, maml, LoRA", broken.name):
         assert reason in trouble
+
+
+def test_judged_claims_stand_first() -> None:
+    keys = ("claim", "problem", "verdict", "value", "found", "contest", "deciding", "evidence")
+    texts = ("It does no <harm>", "census", "supported", "", "worst loss 0.0001", "", "", "no_degradation-census")
+    cells = {key: Cell(text=text) if text else Cell(code="n/a") for key, text in zip(keys, texts, strict=True)}
+    table = Table("claims", "Claims", tuple(Column(key, key, "text") for key in keys), (Row(cells),))
+    text = render(report.Report((table,), (), ()), About())
+    first = text[text.index('id="claims"') : text.index('id="leaderboard"')]
+    assert '<li class="good"><span class="verdict">supported</span>' in first
+    assert "It does no &lt;harm&gt;" in first and "worst loss 0.0001" in first
 
 
 def test_groups_of_one_dataset_are_told_apart_by_what_differs(tmp_path: Path) -> None:

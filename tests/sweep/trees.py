@@ -21,7 +21,7 @@ def without_times(out):
         for epoch in record["curve"]:
             epoch.pop("train_seconds")
             epoch.pop("validate_seconds")
-        for key in ("command", "started", "jobs", "commit", "dirty", "attempts", "worker", "host"):
+        for key in ("command", "started", "jobs", "times_kind", "commit", "dirty", "attempts", "worker", "host"):
             (record["provenance"] or {}).pop(key, None)
         found[record["run_id"]] = record
     return found

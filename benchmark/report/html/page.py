@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
+CLAIMS = "claims"
+"""The table that stands first, as sentences."""
 LEFT_OUT = ("per_seed-",)
 """Tables that the page does not repeat: every run stands in it with all its numbers."""
 
@@ -51,7 +53,8 @@ def render(report: Report, about: About) -> str:
         choices={
             key: list(dict.fromkeys(entry.cells[key].text for entry in found)) for key in ("dataset", "arm", "method")
         },
-        tables=[table for table in report.tables if not table.name.startswith(LEFT_OUT)],
+        claims=next((table for table in report.tables if table.name == CLAIMS), None),
+        tables=[table for table in report.tables if not table.name.startswith((*LEFT_OUT, CLAIMS))],
         troubles=[run for run in records if run.status != "ok"],
         problems=report.problems,
         provenances=_provenances(records),
@@ -130,6 +133,7 @@ def _names(groups: Sequence[Group]) -> list[str]:
                 ("split", f"split {group.split}"),
                 ("budget", f"budget {group.budget}"),
                 ("selection", group.selection),
+                ("track", f"track {group.track}"),
             )
             if len({getattr(other, attribute) for other in siblings}) > 1
         ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import queue
-import threading
 import time
 import uuid
 from collections import Counter
@@ -19,34 +18,29 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.execution import worker as there
+from benchmark.core.errors import BenchmarkError
+from benchmark.execution.cluster import fitness
+from benchmark.execution.cluster import worker as there
+from benchmark.execution.cluster.connection import connect, local_cluster
+from benchmark.execution.cluster.fitness import Facts, Shipped, Wanted
+from benchmark.execution.cluster.roster import GO_ON, Roster
+from benchmark.execution.cluster.worker import Order, Parcel, RunLost
 from benchmark.execution.engine import Ended, Engine, Warn
 from benchmark.execution.job import Job, OutputLost
 from benchmark.execution.watcher import Watcher
-from benchmark.execution.worker import Facts, Order, Parcel, RunLost, Shipped, Wanted
 from benchmark.planning.plan import Plan, Run
 from benchmark.records import provenance as environment
 from benchmark.records.record import Record, run_id, write_record
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
     from benchmark.execution.executor import Options
 
 RETRIES = 2
 """How often the engine does a run again that was lost by no fault of its method."""
-CONNECT_SECONDS = 15.0
-LOOK_SECONDS = 2.0
-"""How often new workers are looked for."""
-LOOKS = 2
-"""How often a worker is asked what it is before it is refused."""
 STOP_SECONDS = 10.0
 """How long workers may take to end the runs of a plan that was stopped."""
-PATIENCE_SECONDS = 20.0
-"""How long a plan waits for a worker that fits while all that are there have been refused."""
-SILENT_SECONDS = 60.0
-"""How long a sweep without any worker says nothing about it."""
 
 
 class DaskEngine(Engine):
@@ -68,13 +62,12 @@ class DaskEngine(Engine):
     ) -> None:
         self._one_kind, self._jobs_per_gpu = one_kind, jobs_per_gpu
         self._expected = workers if scheduler is None else 1
-        self._cluster = _local_cluster(workers, jobs) if scheduler is None else None
+        self._cluster = local_cluster(workers, jobs) if scheduler is None else None
         self._address = str(self._cluster.scheduler_address if self._cluster else scheduler)
-        self._client = _connect(self._address)
+        self._client = connect(self._address)
         self._news: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="mpt-bench-fetch")
-        self._end = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._roster: Roster | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -86,11 +79,6 @@ class DaskEngine(Engine):
         self._starts: Counter[str] = Counter()
         self._running: dict[str, str] = {}
         self._needs: dict[str, dict[str, float]] = {}
-        self._facts: dict[str, Facts] = {}
-        self._looked: set[str] = set()
-        self._silent: Counter[str] = Counter()
-        self._refused: dict[str, str] = {}
-        self._none_since: float | None = None
 
     def begin(
         self,
@@ -102,23 +90,27 @@ class DaskEngine(Engine):
         check: Callable[[], None],
     ) -> None:
         self._reset()
-        self._end.clear()
-        self._watcher, self._warn, self._options = watcher, warn, options
         datasets = dict.fromkeys(run.key.dataset for run in plan.runs if run.id not in kept)
         self._wanted = _wanted(list(datasets), plan, options, self._jobs_per_gpu)
+        self._watcher = watcher
         self._client.subscribe_topic(self._topic, lambda event: self._news.put(("event", *event[1])))
-        self._watch = threading.Thread(target=self._look_for_workers, args=(self._end,), daemon=True)
-        self._watch.start()
-        self._wait_for_workers(check)
-        kinds = {facts.kind for facts in self._facts.values()}
-        recorded = {record.provenance.machine for record in kept.values() if record.provenance}
-        self._check_kinds(kinds | recorded)
-        largest = max(facts.memory_bytes for facts in self._facts.values())
+        made_here = self._cluster is not None
+        self._roster = roster = Roster(
+            self._client, self._address, self._wanted, watcher, warn, self._one_kind, made_here
+        )
+
+        def wait() -> None:
+            check()
+            self._check_cluster()
+
+        roster.start()
+        roster.wait_for(self._expected, wait)
+        roster.check_kinds({record.provenance.machine for record in kept.values() if record.provenance})
         for run in plan.runs:
             if run.id not in kept:
-                self._needs[run.id] = self._resources(run, plan, options, largest)
+                self._needs[run.id] = self._resources(run, plan, options, list(roster.facts.values()))
         dashboard = "" if importlib.util.find_spec("bokeh") is None else f", dashboard {self._client.dashboard_link}"
-        self._watcher.cluster(f"{self._address}: {self._workers()}{dashboard}")
+        watcher.cluster(f"{self._address}: {roster}{dashboard}")
 
     def start(self, run: Run, job: Job) -> None:
         self._orders[run.id] = Order(
@@ -131,6 +123,8 @@ class DaskEngine(Engine):
         for run in again:
             self._submit_again(run)
         self._check_cluster()
+        if self._roster is not None:
+            self._roster.hear()
         ended = []
         with contextlib.suppress(queue.Empty):
             news = self._news.get(timeout=0.5)
@@ -149,7 +143,8 @@ class DaskEngine(Engine):
         self._wait_until_still(seconds)
 
     def stop(self) -> None:
-        self._end.set()
+        if self._roster is not None:
+            self._roster.stop()
         futures = [*self._futures.values(), *self._given.values()]
         self._orders.clear()
         if futures and self._client.status == "running":
@@ -162,15 +157,12 @@ class DaskEngine(Engine):
             self._client.unsubscribe_topic(self._topic)
 
     def close(self) -> None:
-        self._end.set()
         with contextlib.suppress(Exception):
             self._client.close(timeout=5)
         if self._cluster is not None:
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=10)
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    # Tasks
 
     def _submit(self, run: Run) -> None:
         order = self._orders[run.id]
@@ -217,9 +209,6 @@ class DaskEngine(Engine):
     def _heard(self, what: str, *news: Any) -> Ended | None:
         if what == "event":
             self._told(*news)
-            return None
-        if what != "over":
-            getattr(self, what)(*news)
             return None
         run, future, left = news
         if self._futures.get(run.id) is not future:  # withdrawn, or done again since
@@ -316,147 +305,39 @@ class DaskEngine(Engine):
                 if what == "event":
                     self._told(*news)
 
-    # Workers
-
-    def _look_for_workers(self, end: threading.Event) -> None:
-        """In a thread of its own: a cluster that is slow to answer must not hold up the sweep's heartbeats."""
-        while not end.is_set():
-            with contextlib.suppress(Exception):
-                addresses = set(self._client.scheduler_info()["workers"])
-                for address in addresses - self._looked:
-                    self._looked.add(address)
-                    threading.Thread(target=self._look_at, args=(address, self._wanted), daemon=True).start()
-                self._looked &= addresses
-                self._news.put(("_present", addresses))
-            end.wait(LOOK_SECONDS if self._facts else 0.2)
-
-    def _look_at(self, address: str, wanted: Wanted) -> None:
-        try:
-            facts = self._client.run(there.look, wanted, workers=[address], on_error="return").get(address)
-        except Exception as error:
-            facts = error
-        if isinstance(facts, Facts):
-            self._news.put(("_admit", address, wanted, facts))
-            return
-        self._silent[address] += 1
-        if self._silent[address] < LOOKS:  # it is gone again, most likely; if it is not it is looked at once more
-            self._looked.discard(address)
-            return
-        reason = f"it cannot load this program ({type(facts).__name__}: {facts}); install the same commit there"
-        self._news.put(("_refuse", address, reason))
-
-    def _admit(self, address: str, wanted: Wanted, facts: Facts) -> None:
-        if wanted is not self._wanted:
-            return
-        kinds = {known.kind for known in self._facts.values()}
-        if facts.refused is None and self._none_since is not None and kinds and facts.kind not in kinds:
-            if self._one_kind:
-                facts.refused = f"it is a machine of another kind ({facts.kind}), and --one-kind was asked for"
-            else:
-                self._warn(f"Worker {address} is a machine of another kind ({facts.kind}): {MIXTURE}")
-        able = [name for name in wanted.datasets if name not in facts.lacks]
-        if facts.refused is None and not able:
-            facts.refused = "; ".join(facts.lacks.values())
-        if facts.refused is not None:
-            self._refuse(address, f"{facts.refused}")
-            return
-        for name, reason in facts.lacks.items():
-            self._warn(f"Worker {address} ({facts.host}) gets no runs on {name}: {reason}")
-        gpus = len(facts.devices) if facts.devices[0] != "cpu" else 0
-        resources: dict[str, float] = {there.resource(wanted, name): 1e6 for name in able}
-        resources |= {there.CORES: facts.cores, there.MEMORY: facts.memory_bytes, there.GPUS: gpus}
-        self._facts[address] = facts
-        self._pool.submit(self._client.run, there.admit, resources, workers=[address], on_error="ignore")
-        if self._none_since is not None:
-            self._watcher.cluster(f"{self._address}: {self._workers()}")
-
-    def _refuse(self, address: str, reason: str) -> None:
-        self._refused[address] = reason
-        self._warn(f"Worker {address} gets no runs: {reason}")
-
-    def _present(self, addresses: set[str]) -> None:
-        for gone in self._facts.keys() - addresses:
-            self._warn(f"Worker {gone} ({self._facts.pop(gone).host}) is gone; its runs are done elsewhere.")
-        self._refused = {address: why for address, why in self._refused.items() if address in addresses}
-
-    def _wait_for_workers(self, check: Callable[[], None]) -> None:
-        """Until there is one that fits (of a cluster made here: until all are there)."""
-        began = told = time.monotonic()
-        while len(self._facts) < self._expected:
-            check()
-            self._check_cluster()
-            with contextlib.suppress(queue.Empty):
-                what, *news = self._news.get(timeout=0.2)
-                if what.startswith("_"):
-                    getattr(self, what)(*news)
-            waited = time.monotonic() - began
-            if self._refused and len(self._refused) == len(self._looked) and waited > PATIENCE_SECONDS:
-                reasons = "; ".join(f"{address}: {why}" for address, why in sorted(self._refused.items()))
-                raise BenchmarkError(f"No worker of this cluster can do these runs. {reasons}")
-            if time.monotonic() - told > SILENT_SECONDS:
-                told = time.monotonic()
-                self._warn(f"Waiting for a worker at {self._address} since {waited:.0f} s.")
-        self._none_since = time.monotonic()
-
-    def _check_kinds(self, kinds: set[str]) -> None:
-        if len(kinds) < 2:
-            return
-        text = "; ".join(sorted(kinds))
-        if self._one_kind:
-            raise UsageError(
-                f"Runs of this suite would come from {len(kinds)} kinds of machines ({text}), and --one-kind was asked "
-                "for. Take workers of one kind, or leave --one-kind out."
-            )
-        self._warn(f"Runs of this suite come from {len(kinds)} kinds of machines ({text}): {MIXTURE}")
-
     def _check_cluster(self) -> None:
-        """Raises BenchmarkError when there is no cluster any more, or nobody left in one that was made here."""
+        """Raises BenchmarkError when there is no cluster any more."""
         if self._client.status not in ("running", "connecting"):
             raise BenchmarkError(self._gone())
-        if self._facts or self._none_since is None:
-            self._empty_since = time.monotonic()
-        elif time.monotonic() - self._empty_since > SILENT_SECONDS:
-            if self._cluster is not None:
-                raise BenchmarkError(f"All workers were lost and did not come back. {GO_ON}")
-            self._empty_since = time.monotonic()
-            self._warn("There is no worker that can do these runs; waiting for one.")
 
     def _gone(self) -> str:
         return f"The scheduler at {self._address} is gone, or has dropped our runs. {GO_ON}"
 
-    def _workers(self) -> str:
-        count, at_once = len(self._facts), sum(facts.cores for facts in self._facts.values()) // self._wanted.threads
-        hosts = len({facts.host for facts in self._facts.values()})
-        return f"{count} worker{'s' * (count != 1)} on {hosts} host{'s' * (hosts != 1)}, {at_once} runs at once"
-
-    def _resources(self, run: Run, plan: Plan, options: Options, largest: int) -> dict[str, float]:
+    def _resources(self, run: Run, plan: Plan, options: Options, workers: list[Facts]) -> dict[str, float]:
         """What a worker must have free for a run. One that needs more memory than any worker has gets the largest."""
         from benchmark.planning.estimate import PROCESS_BYTES, estimate
 
+        largest = max(facts.memory_bytes for facts in workers)
         found = None
         with contextlib.suppress(Exception):  # a method's own code may raise anything; the run itself will tell
             found = estimate(run, options.data_dir)
         needs: dict[str, float] = {
-            there.resource(self._wanted, run.key.dataset): 1,
-            there.CORES: plan.suite.threads,
-            there.MEMORY: min(found.memory_bytes if found else PROCESS_BYTES, largest),
+            fitness.resource(self._wanted, run.key.dataset): 1,
+            fitness.CORES: plan.suite.threads,
+            fitness.MEMORY: min(found.memory_bytes if found else PROCESS_BYTES, largest),
         }
-        if any(facts.devices[0] != "cpu" for facts in self._facts.values()):
-            needs[there.GPUS] = 1
+        if any(facts.devices[0] != "cpu" for facts in workers):
+            needs[fitness.GPUS] = 1
         return needs
-
-
-MIXTURE = "their seconds cannot be compared, and their bits only where the numeric kernels agree."
-GO_ON = "What was done is kept; start the same command again to go on."
 
 
 def _wanted(datasets: list[str], plan: Plan, options: Options, jobs_per_gpu: int) -> Wanted:
     from datasets_registry import prepare
 
     return Wanted(
-        program=there.program(),
+        program=fitness.program(),
         packages=environment.versions(environment.NUMERIC_PACKAGES),
-        variables=there.variables(),
+        variables=fitness.variables(),
         datasets={name: prepare(name, data_dir=options.data_dir, fetch=False).fingerprint for name in datasets},
         device=options.device,
         threads=plan.suite.threads,
@@ -469,43 +350,3 @@ def _wanted(datasets: list[str], plan: Plan, options: Options, jobs_per_gpu: int
 
 def _itself(parcel: Parcel) -> Parcel:
     return parcel
-
-
-def _local_cluster(workers: int, jobs: int) -> Any:
-    """Workers of this machine, under nannies that start them again when they die."""
-    dask, distributed = _library()
-    import logging
-
-    import psutil
-
-    # Workers start processes of their own, which daemonic ones may not.
-    dask.config.set({"distributed.worker.daemon": False, "distributed.nanny.pre-spawn-environ": {}})
-    return distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=-(-jobs // workers),
-        memory_limit=psutil.virtual_memory().total // workers,
-        dashboard_address=":0" if importlib.util.find_spec("bokeh") else None,
-        silence_logs=logging.CRITICAL,
-    )
-
-
-def _connect(address: str) -> Client:
-    _, distributed = _library()
-    try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise UsageError(
-            f"No Dask scheduler answers at {address} ({error}). 'dask scheduler' starts one and prints its address; "
-            "docs/cluster.md has recipes."
-        ) from error
-
-
-def _library() -> tuple[Any, Any]:
-    try:
-        import dask
-        import distributed
-    except ImportError as error:
-        raise UsageError(
-            f"--engine dask needs Dask ({error}): pip install 'mpt-bench[cluster]', or pip install distributed."
-        ) from error
-    return dask, distributed

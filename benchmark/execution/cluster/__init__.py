@@ -1,0 +1,1 @@
+"""The engine of many machines: runs as tasks of a Dask cluster."""

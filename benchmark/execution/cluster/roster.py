@@ -1,0 +1,180 @@
+"""The workers of a cluster as the driver knows them: looked at, admitted or refused, missed when gone."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.execution.cluster import fitness
+from benchmark.execution.cluster.fitness import Facts, Wanted
+from benchmark.execution.engine import Warn
+from benchmark.execution.watcher import Watcher
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+LOOK_SECONDS = 2.0
+"""How often new workers are looked for."""
+LOOKS = 2
+"""How often a worker is asked what it is before it is refused."""
+PATIENCE_SECONDS = 20.0
+"""How long a plan waits for a worker that fits while all that are there have been refused."""
+SILENT_SECONDS = 60.0
+"""How long a sweep without any worker says nothing about it."""
+MIXTURE = "their seconds cannot be compared, and their bits only where the numeric kernels agree."
+GO_ON = "What was done is kept; start the same command again to go on."
+
+
+class Roster:
+    """The workers that fit a plan. A thread looks for new ones and tells ``news``; `hear` takes that up."""
+
+    def __init__(
+        self,
+        client: Client,
+        address: str,
+        wanted: Wanted,
+        watcher: Watcher,
+        warn: Warn,
+        one_kind: bool,
+        made_here: bool,
+    ) -> None:
+        self._client, self._address, self._wanted = client, address, wanted
+        self._watcher, self._warn, self._one_kind, self._made_here = watcher, warn, one_kind, made_here
+        self._news: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="mpt-bench-admit")
+        self._end = threading.Event()
+        self.facts: dict[str, Facts] = {}
+        self._looked: set[str] = set()
+        self._silent: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
+        self._complete = False
+        self._empty_since = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to look for workers."""
+        threading.Thread(target=self._look_for_workers, daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._end.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def wait_for(self, number: int, check: Callable[[], None]) -> None:
+        """Until so many workers fit. Raises BenchmarkError when none of those that are there does."""
+        began = told = time.monotonic()
+        while len(self.facts) < number:
+            check()
+            self.hear(0.2)
+            waited = time.monotonic() - began
+            if self._refused and len(self._refused) == len(self._looked) and waited > PATIENCE_SECONDS:
+                reasons = "; ".join(f"{address}: {why}" for address, why in sorted(self._refused.items()))
+                raise BenchmarkError(f"No worker of this cluster can do these runs. {reasons}")
+            if time.monotonic() - told > SILENT_SECONDS:
+                told = time.monotonic()
+                self._warn(f"Waiting for a worker at {self._address} since {waited:.0f} s.")
+        self._complete = True
+
+    def hear(self, seconds: float = 0.0) -> None:
+        """Take up what the thread has seen, for at most so long. Raises BenchmarkError when nobody is left."""
+        hearers: dict[str, Callable[..., None]] = {
+            "came": self._admit,
+            "unfit": self._refuse,
+            "present": self._present,
+        }
+        with contextlib.suppress(queue.Empty):
+            news = self._news.get(timeout=seconds) if seconds else self._news.get_nowait()
+            while True:
+                hearers[news[0]](*news[1:])
+                news = self._news.get_nowait()
+        if self.facts or not self._complete:
+            self._empty_since = time.monotonic()
+        elif time.monotonic() - self._empty_since > SILENT_SECONDS:
+            if self._made_here:
+                raise BenchmarkError(f"All workers were lost and did not come back. {GO_ON}")
+            self._empty_since = time.monotonic()
+            self._warn("There is no worker that can do these runs; waiting for one.")
+
+    def check_kinds(self, recorded: set[str]) -> None:
+        """Say that machines of several kinds take part, those of ``recorded`` runs among them. Raises UsageError where
+        one kind was asked for."""
+        kinds = recorded | {facts.kind for facts in self.facts.values()}
+        if len(kinds) < 2:
+            return
+        text = "; ".join(sorted(kinds))
+        if self._one_kind:
+            raise UsageError(
+                f"Runs of this suite would come from {len(kinds)} kinds of machines ({text}), and --one-kind was asked "
+                "for. Take workers of one kind, or leave --one-kind out."
+            )
+        self._warn(f"Runs of this suite come from {len(kinds)} kinds of machines ({text}): {MIXTURE}")
+
+    def __str__(self) -> str:
+        count, at_once = len(self.facts), sum(facts.cores for facts in self.facts.values()) // self._wanted.threads
+        hosts = len({facts.host for facts in self.facts.values()})
+        return f"{count} worker{'s' * (count != 1)} on {hosts} host{'s' * (hosts != 1)}, {at_once} runs at once"
+
+    def _look_for_workers(self) -> None:
+        """In a thread of its own: a cluster that is slow to answer must not hold up the sweep's heartbeats."""
+        while not self._end.is_set():
+            with contextlib.suppress(Exception):
+                addresses = set(self._client.scheduler_info()["workers"])
+                for address in addresses - self._looked:
+                    self._looked.add(address)
+                    threading.Thread(target=self._look_at, args=(address,), daemon=True).start()
+                self._looked &= addresses
+                self._news.put(("present", addresses))
+            self._end.wait(LOOK_SECONDS if self._complete else 0.2)
+
+    def _look_at(self, address: str) -> None:
+        try:
+            found = self._client.run(fitness.look, self._wanted, workers=[address], on_error="return").get(address)
+        except Exception as error:
+            found = error
+        if isinstance(found, Facts):
+            self._news.put(("came", address, found))
+            return
+        self._silent[address] += 1
+        if self._silent[address] < LOOKS:  # it is gone again, most likely; if it is not it is looked at once more
+            self._looked.discard(address)
+            return
+        reason = f"it cannot load this program ({type(found).__name__}: {found}); install the same commit there"
+        self._news.put(("unfit", address, reason))
+
+    def _admit(self, address: str, facts: Facts) -> None:
+        kinds = {known.kind for known in self.facts.values()}
+        if facts.refused is None and self._complete and kinds and facts.kind not in kinds:
+            if self._one_kind:
+                facts.refused = f"it is a machine of another kind ({facts.kind}), and --one-kind was asked for"
+            else:
+                self._warn(f"Worker {address} is a machine of another kind ({facts.kind}): {MIXTURE}")
+        able = [name for name in self._wanted.datasets if name not in facts.lacks]
+        if facts.refused is None and not able:
+            facts.refused = "; ".join(facts.lacks.values())
+        if facts.refused is not None:
+            self._refuse(address, facts.refused)
+            return
+        for name, reason in facts.lacks.items():
+            self._warn(f"Worker {address} ({facts.host}) gets no runs on {name}: {reason}")
+        gpus = len(facts.devices) if facts.devices[0] != "cpu" else 0
+        resources: dict[str, float] = {fitness.resource(self._wanted, name): 1e6 for name in able}
+        resources |= {fitness.CORES: facts.cores, fitness.MEMORY: facts.memory_bytes, fitness.GPUS: gpus}
+        self.facts[address] = facts
+        self._pool.submit(self._client.run, fitness.admit, resources, workers=[address], on_error="ignore")
+        if self._complete:
+            self._watcher.cluster(f"{self._address}: {self}")
+
+    def _refuse(self, address: str, reason: str) -> None:
+        self._refused[address] = reason
+        self._warn(f"Worker {address} gets no runs: {reason}")
+
+    def _present(self, addresses: set[str]) -> None:
+        for gone in self.facts.keys() - addresses:
+            self._warn(f"Worker {gone} ({self.facts.pop(gone).host}) is gone; its runs are done elsewhere.")
+        self._refused = {address: why for address, why in self._refused.items() if address in addresses}
