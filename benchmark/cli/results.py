@@ -16,6 +16,7 @@ from benchmark.core import numerics
 from benchmark.records.record import read_records
 from benchmark.report import frame
 from benchmark.report.build import MAIN
+from benchmark.spec.claims import read_claims
 
 SHOWN = 20
 """So many of the runs that are left are named."""
@@ -80,6 +81,11 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
 @common
 @click.option("--check", is_flag=True, help="Fail if the tables on disk differ from what the records say.")
 @click.option(
+    "--claims",
+    type=click.Path(path_type=Path),
+    help="A TOML file with [[claim]] tables to judge instead of the suite's (docs/tables.md).",
+)
+@click.option(
     "--compare-to",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Another result tree whose records join yours; the tables go to <out>/comparison.",
@@ -96,6 +102,7 @@ def tables(
     suite_name: str | None,
     out: Path | None,
     check: bool,
+    claims: Path | None,
     compare_to: Path | None,
     export_to: Path | None,
     data_dir: Path | None,
@@ -105,6 +112,8 @@ def tables(
     tree = result_tree(suite_name, out)
     load_plugins(**files)
     options = report_options(tree, data_dir)
+    if claims is not None:
+        options["claims"] = [claim.model_dump() for claim in read_claims(claims)]
     if export_to is not None:
         click.echo(frame.export(export_to, frame.rows(read_records(tree)[0], options["stale"])))
         return 0

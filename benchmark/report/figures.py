@@ -27,6 +27,7 @@ from benchmark.report.plot import (
 from benchmark.report.stats import Interval, mean
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -61,11 +62,24 @@ def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
     )
     axes.axvline(0, color="#888888", linewidth=0.6, zorder=1)
     axes.axhline(0, color="#888888", linewidth=0.6, zorder=1)
-    few_ticks(axes)
-    axes.set_xlabel("mean degradation of old tasks (smaller is better)")
+    _split_scale(axes, [row["degradation"] for row in rows])
+    axes.set_xlabel("mean degradation of old tasks (smaller is better;\nlogarithmic beyond .001)")
     axes.set_ylabel("gain of the new task (larger is better)")
     axes.margins(0.12)
     legend_below(drawn, methods, arms, [largest / 100, largest / 10, largest], largest)
+
+
+def _split_scale(axes: Axes, values: Sequence[float]) -> None:
+    """Linear to .001, logarithmic beyond: one that forgets all must not press the others onto a line."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = min(-0.002, 1.6 * min(values)), max(0.002, 1.6 * max(values))
+    axes.set_xscale("symlog", linthresh=0.001, linscale=1.0)
+    ticks = [sign * 10.0**power for power in range(-3, 1) for sign in (-1, 1) if low < sign * 10.0**power < high]
+    axes.xaxis.set_major_locator(FixedLocator([0.0, *ticks]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low, high)
 
 
 def parameters(group: Group, task: str, slug: str) -> Plot | None:
@@ -111,32 +125,42 @@ def forest(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Plot |
             rows.append(
                 {
                     "arm": item.arm, "task": item.task, "method": group.labels[item.variant],
-                    "difference": found.mean, "half_width": found.half_width, "n": found.n,
+                    "difference": found.mean, "half_width": _adjusted(item), "n": found.n,
                     "verdict": item.verdict(), "reference": group.labels[group.reference],
                 }
             )  # fmt: skip
     panels = len({(row["arm"], row["task"]) for row in rows})
-    height = min(12.0, 0.7 + 0.32 * panels + 0.14 * len(rows))
+    height = min(12.0, 0.8 + 0.46 * panels + 0.14 * len(rows))
     return Plot(f"forest-{slug}", rows, draw_forest, height) if rows else None
+
+
+def _adjusted(item: Comparison) -> float | None:
+    """Half of the interval that covers together with those of its family: the one that the verdict goes by."""
+    return None if item.bounds is None else (item.bounds[1] - item.bounds[0]) / 2
 
 
 def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
     panels = list(dict.fromkeys((row["arm"], row["task"]) for row in rows))
     members = [[row for row in rows if (row["arm"], row["task"]) == panel] for panel in panels]
-    all_axes = drawn.subplots(
-        len(panels), 1, sharex=True, squeeze=False, height_ratios=[len(lines) + 0.6 for lines in members]
-    )[:, 0]
+    all_axes = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=[len(lines) + 0.6 for lines in members])[
+        :, 0
+    ]
     size = 7 if len(rows) <= 60 else 4
     for axes, (arm, task), lines in zip(all_axes, panels, members, strict=True):
         shades = {"better": "#009E73", "worse": "#D55E00"}
-        rank_lines(axes, lines, "difference", [shades.get(row["verdict"].split()[0], "#555555") for row in lines])
+        rank_lines(
+            axes, lines, "difference", [shades.get(row["verdict"].split()[0].strip(","), "#555555") for row in lines]
+        )
         axes.axvline(0, color="#888888", linewidth=0.8, zorder=1)
         axes.set_yticks(range(len(lines)), [row["method"] for row in lines], fontsize=size)
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
-    few_ticks(all_axes[-1])
-    drawn.supxlabel(f"score minus that of {rows[0]['reference']} (larger is better)", fontsize=7)
+        few_ticks(axes)
+    drawn.supxlabel(
+        f"score minus that of {rows[0]['reference']} (larger is better);\neach axis its own scale, intervals adjusted "
+        "for the rows of a panel", fontsize=6,
+    )  # fmt: skip
 
 
 def curves(group: Group, slug: str) -> Plot | None:
