@@ -19,7 +19,7 @@ from benchmark.spec.claims import Claim, parse_claims
 SUITES = Path(__file__).parents[1] / "suites"
 
 
-Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Margin = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 Table = TypeVar("Table", bound=StrictTable)
 Share = Annotated[float, Field(gt=0, le=100)]
