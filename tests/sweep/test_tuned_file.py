@@ -14,7 +14,7 @@ def study(dataset, method, values):
     best = None if values is None else SimpleNamespace(score=0.6, number=3, values=values)
     return SimpleNamespace(
         dataset=dataset, method=method, budgeted=5, failed=0, arms=("joint",), default_runs=[run],
-        trials=[SimpleNamespace(score=0.5)], best=best,
+        trials=[SimpleNamespace(score=0.5)], best=best, space=SimpleNamespace(described=lambda: {"l2": "1e-7 to 1e-2"}),
     )  # fmt: skip
 
 
