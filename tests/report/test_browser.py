@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from benchmark import report
-from benchmark.report import build
-from benchmark.report.groups import group_records
 from benchmark.report.html import About, render
 from tests.report import made
 from tests.report.conftest import TITLES
@@ -200,7 +198,7 @@ def test_two_thousand_records_are_painted_in_two_seconds(browser: Any, tmp_path:
     records = made.study(methods, seeds=range(20), arms=("finetune", "lora"))
     assert len(records) >= 2000
     file = tmp_path / "report.html"
-    file.write_text(render(build._report(group_records(records, {}), []), About()))
+    file.write_text(render(report.report(made.write(tmp_path, records), {}), About()))
     visit = Visit(browser, file)
     paint = visit.page.evaluate(
         "() => new Promise(done => new PerformanceObserver(list => done(list.getEntries()[0].startTime))"
