@@ -23,8 +23,8 @@ from benchmark.records.record import read_record, read_records, run_directory, w
 from tests.report import made
 from tests.sweep.trees import HERE, TINY, without_times
 
-SWEEP = (*TINY, "--method-file", HERE / "faulty.py", "--methods", "large,raises", "--arms", "joint,frozen")
-"""A method whose weights have 10 MB, and one that raises an error."""
+SWEEP = (*TINY, "--method-file", HERE / "faulty.py", "--methods", "large,diverges", "--arms", "joint,frozen")
+"""A method whose weights have 10 MB, and one that diverges."""
 
 
 def kill_a_worker_once(out):
@@ -40,7 +40,7 @@ def kill_a_worker_once(out):
 
 def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_killed(mpt, tmp_path):
     local, out = tmp_path / "local", tmp_path / "dask"
-    assert mpt("run", *SWEEP, "--jobs", 2, "--out", local).code == 1  # the one that raises
+    assert mpt("run", *SWEEP, "--jobs", 2, "--out", local).code == 1  # the one that diverges
     killer = threading.Thread(target=kill_a_worker_once, args=(out,), daemon=True)
     killer.start()
     result = mpt("run", *SWEEP, "--engine", "dask", "--workers", 2, "--jobs", 2, "--out", out)
@@ -54,8 +54,8 @@ def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_kill
         assert record.provenance.worker and record.provenance.host
         here, there = (run_directory(tree, record.key) for tree in (out, local))
         assert sorted(path.name for path in here.iterdir()) == sorted(path.name for path in there.iterdir())
-    raised = next(r for r in records if r.key.method == "raises" and r.key.arm == "joint")
-    assert raised.status == "failed" and "ValueError" in raised.reason and raised.provenance.attempts is None
+    failed = next(r for r in records if r.key.method == "diverges" and r.key.arm == "joint")
+    assert failed.status == "failed" and "epoch 2" in failed.reason and failed.provenance.attempts is None
     again = mpt("run", *SWEEP, "--out", out)
     assert f"({len(records)} were there already)" in again.text
     assert not [c for c in psutil.Process().children(recursive=True) if "distributed" in " ".join(c.cmdline())]
