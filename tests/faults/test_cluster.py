@@ -55,7 +55,9 @@ def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_kill
         here, there = (run_directory(tree, record.key) for tree in (out, local))
         assert sorted(path.name for path in here.iterdir()) == sorted(path.name for path in there.iterdir())
     failed = next(r for r in records if r.key.method == "diverges" and r.key.arm == "joint")
-    assert failed.status == "failed" and "epoch 2" in failed.reason and failed.provenance.attempts is None
+    assert failed.status == "failed" and "epoch 2" in failed.reason
+    # Nothing was done again but, if there was one, the run of the worker that was killed.
+    assert sum((record.provenance.attempts or 1) - 1 for record in records) <= 1
     again = mpt("run", *SWEEP, "--out", out)
     assert f"({len(records)} were there already)" in again.text
     assert not [c for c in psutil.Process().children(recursive=True) if "distributed" in " ".join(c.cmdline())]
