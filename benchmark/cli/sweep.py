@@ -26,9 +26,10 @@ from benchmark.cli.page import write_page
 from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress
 from benchmark.cli.trees import check_track, other_suite, remember_plan, remember_suite, report_options
 from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
+from benchmark.execution.apart import apart
 from benchmark.execution.executor import Options, Summary, execute_plan
 from benchmark.execution.places import devices
-from benchmark.planning.estimate import at_hand, estimate
+from benchmark.planning.estimate import at_hand, total_seconds
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
@@ -40,6 +41,8 @@ from methods import METHODS
 
 LONG_SECONDS = 600.0
 """A sweep that takes longer says so before it begins."""
+PATIENCE_SECONDS = 60.0
+"""How long finding that out may take."""
 SUITE = "paper"
 """What is run when no suite is named."""
 
@@ -138,11 +141,14 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
 
 def _say_what_it_takes(sweep: Sweep, plan: Plan) -> None:
     """Before a sweep of more than `LONG_SECONDS` begins: how long it will take, and how to ask for less."""
-    left = [run for run in plan.runs if not (run.directory(sweep.out) / "record.json").exists()]
+    left = tuple(run for run in plan.runs if not (run.directory(sweep.out) / "record.json").exists())
+    request = sweep.request
     with sweep.console.status(f"estimating the time of {len(left)} runs"):
-        found = [estimate(run, sweep.request.data_dir) for run in left]
-    seconds = sum(cost.seconds for cost in found if cost is not None) / sweep.jobs
-    if seconds > LONG_SECONDS:
+        found = apart(
+            total_seconds, (left, request.data_dir), PATIENCE_SECONDS,
+            **plugin_paths(request.method_files, request.dataset_files),
+        )  # fmt: skip
+    if found is not None and (seconds := found / sweep.jobs) > LONG_SECONDS:
         sweep.say(
             f"About {duration(seconds)} for {len(left)} runs, if none stops early. --dry-run shows them; --datasets, "
             "--methods, --arms and --seeds narrow them; --suite quick is done in minutes. Ctrl-C stops, and the same "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,16 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
         seconds += steps.predict * -(-(rows + valid) // budget.batch_size)
     row_bytes = 4 * (schema.columns + len(schema.numeric) + len(key.tasks)) + (2048 if arm.frozen else 0)
     return Estimate(seconds, PROCESS_BYTES + 16 * (tables + dense) + rows * row_bytes)
+
+
+def total_seconds(runs: Iterable[Run], data_dir: Path | None) -> float:
+    """Of all runs one after another; those that cannot be estimated count nothing."""
+    seconds = 0.0
+    for run in runs:
+        with contextlib.suppress(BenchmarkError):
+            cost = estimate(run, data_dir)
+            seconds += cost.seconds if cost is not None else 0.0
+    return seconds
 
 
 @functools.cache
