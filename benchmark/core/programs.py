@@ -23,12 +23,46 @@ def program_hash(path: Path) -> str:
 
 
 def tree_hash(tree: ast.Module) -> str:
-    """Hash of a parsed program; takes the docstrings out of it."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)] or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+    """Hash of a parsed program without its docstrings and the types of its functions and variables.
+
+    The types in the body of a class stay: they make the fields of a config. The same on every version of Python, whose
+    trees differ in fields that are empty.
+    """
+    return hashlib.blake2b(_text(tree).encode(), digest_size=8).hexdigest()
+
+
+def _text(node: object, in_class: bool = False) -> str:
+    """A tree as text, what changes no number left out."""
+    if isinstance(node, list):
+        return f"[{','.join(_text(part, in_class) for part in node if not _means_nothing(part, in_class))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.AnnAssign) and not in_class:
+        return _text(ast.Assign([node.target], node.value))
+    left_out = {"type_comment", "kind", "ctx"}
+    if isinstance(node, ast.arg):
+        left_out.add("annotation")
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        left_out.add("returns")
+    if _for_types_alone(node):
+        left_out.add("body")
+    inside = isinstance(node, ast.ClassDef)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in left_out]
+    words = [f"{name}={_text(value, inside)}" for name, value in fields if value is not None and value != []]
+    return f"{type(node).__name__}({','.join(words)})"
+
+
+def _means_nothing(node: object, in_class: bool) -> bool:
+    """Docstrings, the type of a variable without a value, and imports of types."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module in ("__future__", "collections.abc", "typing")
+    if isinstance(node, ast.AnnAssign):
+        return node.value is None and not in_class
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _for_types_alone(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def fingerprint(paths: Iterable[Path], *words: str) -> str:
@@ -62,7 +96,7 @@ def _imported(path: Path, packages: tuple[str, ...]) -> tuple[Path, ...]:
     waiting: list[ast.AST] = [_parsed(path)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and _for_types_alone(node):
             waiting += node.orelse
             continue
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -76,7 +110,3 @@ def _imported(path: Path, packages: tuple[str, ...]) -> tuple[Path, ...]:
 
 def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -26,6 +26,7 @@ HASHED = (
     *folder(ROOT / "benchmark/training"),
     *folder(ROOT / "benchmark/spec"),
     ROOT / "benchmark/records/lineage.py",
+    ROOT / "benchmark/records/row_noise.py",
     ROOT / "benchmark/core/ranks.py",
     ROOT / "benchmark/core/seeding.py",
     ROOT / "methods/base.py",

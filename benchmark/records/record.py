@@ -226,7 +226,8 @@ class Serving(_Part):
 class Seconds(_Part):
     """Wall-clock by phase. ``to_best_epoch`` counts training and validation up to the kept epoch.
 
-    ``cpu``: processor seconds of the run's process, all threads together; waiting is not in them.
+    ``cpu``: processor seconds of the run's process from its first rows to its predictions, all threads together;
+    waiting is not in them. None for a run that was resumed, since another process has done a part of it.
     """
 
     later = frozenset({"cpu"})

@@ -83,10 +83,14 @@ def paper_count(model: MultiTaskModel, arm: Arm, key: Key, trained: Sequence[nn.
 
 
 class Clock:
-    """Seconds by phase."""
+    """Seconds by phase, and the processor's seconds since it was started.
 
-    def __init__(self, **start: float) -> None:
+    The latter are those of this process: ``resumed`` says that another one has done a part, so nobody knows the whole.
+    """
+
+    def __init__(self, resumed: bool = False, **start: float) -> None:
         self._phases = dict.fromkeys(("load", "build", "cache", "train", "validate", "predict"), 0.0) | start
+        self._cpu_started = None if resumed else time.process_time()
 
     def __call__(self, phase: str) -> Any:
         @contextmanager
@@ -102,4 +106,6 @@ class Clock:
             self._phases[phase] += value
 
     def seconds(self, to_best_epoch: float) -> Seconds:
-        return Seconds(**self._phases, total=sum(self._phases.values()), to_best_epoch=to_best_epoch)
+        """The measured phases; ``to_best_epoch`` is handed in, training and validation up to the kept epoch."""
+        cpu = None if self._cpu_started is None else time.process_time() - self._cpu_started
+        return Seconds(**self._phases, total=sum(self._phases.values()), to_best_epoch=to_best_epoch, cpu=cpu)

@@ -83,7 +83,7 @@ def execute(
     (save, state to resume from).
     Raises TrainingDiverged, InvariantBroken, and whatever the method raises.
     """
-    clock = meters.Clock(load=load_seconds)
+    clock = meters.Clock(resumed=checkpoint[1] is not None, load=load_seconds)
     arm = ARMS[key.arm]
     config, options = split_config(key.config)
     budget = Budget.of(key.budget, arm.from_stage0, options.learning_rate)

@@ -123,3 +123,44 @@ def test_comments_docstrings_and_layout_change_no_fingerprint(monkeypatch):
     before = code()
     edit(monkeypatch, file, ast.parse(ast.unparse(ast.parse(file.read_text())) + "\n# of no consequence\n"))
     assert code() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("def f(x: int) -> str:\n    y: str = x\n    return y", "def f(x):\n    y = x\n    return y"),
+        ("from typing import Any\nx = 1", "x = 1"),
+        ("if TYPE_CHECKING:\n    import a", "if TYPE_CHECKING:\n    import b"),
+        ("def f():\n    'What it does.'\n    return 1", "def f():\n    return 1  # one"),
+    ],
+)
+def test_types_and_texts_are_not_the_program(text, other):
+    assert programs.tree_hash(ast.parse(text)) == programs.tree_hash(ast.parse(other))
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("class Config:\n    x: int = 1", "class Config:\n    x: float = 1"),  # what a config accepts is in its types
+        ("class Config:\n    x: int", "class Config:\n    y: int"),
+        ("x = 1", "x = True"),
+        ("x = 0.0", "x = -0.0"),
+        ("x = {**a}", "x = {a: a}"),
+        ("f(None)", "f()"),
+        ("def f(*, a=1, b): ...", "def f(*, a, b=1): ..."),
+        ("x = a if b else c", "x = c if b else a"),
+    ],
+)
+def test_small_differences_are_another_program(text, other):
+    assert programs.tree_hash(ast.parse(text)) != programs.tree_hash(ast.parse(other))
+
+
+def test_fingerprints_are_the_same_on_every_version_of_python():
+    """Versions differ in which empty fields a tree has: as if this one had those of the next."""
+    tree = ast.parse("class A:\n    def f(self, x: int = 1) -> None:\n        return None")
+    before = programs.tree_hash(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            node._fields = (*node._fields, "type_params")
+            node.type_params = []
+    assert programs.tree_hash(tree) == before
