@@ -10,7 +10,10 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 SHIPPED = {
-    "reference": ("results/reference", ("suite.json", "LOG.md", "report.html", "runs/**/record.json", "tables/*")),
+    "reference": (
+        "results/reference",
+        ("*/suite.json", "*/LOG.md", "*/report.html", "*/runs/**/record.json", "*/tables/**/*.*"),
+    ),
     "docs": ("docs", ("**/*.md",)),
 }
 

@@ -33,15 +33,22 @@ Names = str | Iterable[str]
 Files = Iterable[str | Path]
 
 
-def reference() -> Path:
-    """The result tree that comes with the package: records, tables and figures of the reference results."""
-    from benchmark.records.reference import reference_tree
+def reference(suite: str = "quick") -> Path:
+    """A result tree that comes with the package: records, tables and figures of the reference results of a suite.
 
-    return reference_tree()
+    Raises UsageError where there are none of it.
+    """
+    from benchmark.core.errors import unknown_name
+    from benchmark.records.reference import reference_trees
+
+    trees = reference_trees()
+    if suite not in trees:
+        raise unknown_name("suite with reference results", suite, trees)
+    return trees[suite]
 
 
 def load(*trees: str | Path) -> pd.DataFrame:
-    """The records of result trees as a frame with one row per run and task (default: the reference results).
+    """The records of result trees as a frame with one row per run and task (default: those of `reference()`).
 
     Columns: `benchmark.report.frame.rows`, and ``tree`` where several are named. Raises UsageError for a folder
     without results.

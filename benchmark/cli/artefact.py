@@ -18,7 +18,7 @@ from benchmark.cli.options import common, data_option, device_option, load_plugi
 from benchmark.cli.page import write_page
 from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options
 from benchmark.core.errors import UsageError, unknown_name
-from benchmark.records.reference import CHECKOUT, reference_tree
+from benchmark.records.reference import CHECKOUT, reference_trees
 from benchmark.records.reference import docs as docs_folder
 from benchmark.report.artefact import Scrubber, anonymous_records, write_archive
 
@@ -83,7 +83,7 @@ def check_bundle(bundle: Path, count: int, device: str, data_dir: Path | None) -
     for line in found.problems(set(titles())):
         click.echo(f"FAIL  {line}")
         ok = False
-    made = report.compare(bundle, reference_tree(), titles(), **report_options(bundle, data_dir))
+    made = report.compare(bundle, list(reference_trees().values()), titles(), **report_options(bundle, data_dir))
     for line in made.problems:
         click.echo(f"FAIL  does not compare: {line}")
         ok = False

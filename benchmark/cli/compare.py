@@ -12,7 +12,7 @@ from benchmark.cli.options import data_option, load_plugins, plugin_files
 from benchmark.cli.page import write_page
 from benchmark.cli.trees import report_options
 from benchmark.core.errors import UsageError
-from benchmark.records.reference import reference_tree
+from benchmark.records.reference import reference_trees
 
 
 @click.command()
@@ -33,12 +33,12 @@ def compare(mine: Path, theirs: Path | None, data_dir: Path | None, **files: tup
     MY_RESULTS/comparison.
     """
     load_plugins(**files)
-    theirs = theirs or reference_tree()
-    for tree in (mine, theirs):
+    trees = list(reference_trees().values()) if theirs is None else [theirs]
+    for tree in (mine, *trees):
         if not (tree / "runs").is_dir():
             raise UsageError(f"No results under {tree}: a result tree has a folder 'runs'.")
     options = report_options(mine, data_dir)
-    made = report.compare(mine, theirs, titles(), **options)
+    made = report.compare(mine, trees, titles(), **options)
     out = mine / "comparison"
     if made.tables:
         written = made.write(out)

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -380,6 +380,17 @@ def read_records(out: Path) -> tuple[list[Record], list[str]]:
     copies = copied_seeds(records)
     problems += [sentence for _, sentence in sorted(copies.items())]
     return [record for record in records if record.run_id not in copies], problems
+
+
+def read_trees(trees: Iterable[Path]) -> tuple[list[Record], list[str]]:
+    """The records of several result trees, each run once, and what is wrong with those that cannot be read."""
+    found: dict[str, Record] = {}
+    problems = []
+    for tree in trees:
+        records, damaged = read_records(tree)
+        found |= {record.run_id: record for record in records if record.run_id not in found}
+        problems += damaged
+    return list(found.values()), problems
 
 
 def copied_seeds(records: Sequence[Record]) -> dict[str, str]:

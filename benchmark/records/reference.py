@@ -11,9 +11,13 @@ INSTALLED = Path(__file__).resolve().parents[1] / "shipped"
 """Where setup.py puts them in a wheel."""
 
 
-def reference_tree() -> Path:
-    """The result tree of the reference results. Raises UsageError where it was taken out."""
-    return _first("results/reference", "reference", "the reference results")
+def reference_trees() -> dict[str, Path]:
+    """The result trees of the reference results by their names, which are those of their suites.
+
+    Raises UsageError where they were taken out.
+    """
+    root = _first("results/reference", "reference", "the reference results")
+    return {path.name: path for path in sorted(root.iterdir()) if (path / "runs").is_dir()}
 
 
 def docs() -> Path:

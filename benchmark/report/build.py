@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.files import write_atomically
-from benchmark.records.record import read_records
+from benchmark.records.record import read_records, read_trees
 from benchmark.report import (
     appendix,
     arrays,
@@ -103,16 +103,16 @@ def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
 
 
 def compare(
-    out: Path, reference_tree: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any
+    out: Path, trees: Sequence[Path], titles: Mapping[str, str], stale: Collection[str] = (), **options: Any
 ) -> Report:
-    """The runs below ``out`` that ``reference_tree`` does not have, among the records that it has; nothing is run.
+    """The runs below ``out`` that ``trees`` do not have, among the records that they have; nothing is run.
 
     Only what shares dataset and its fingerprint, split, tasks, budget and selection is compared; `Report.problems`
     says what has no counterpart. Wall-clock is shown for runs on the machine kind of ``out`` only. Paired differences
     are to the (first) new method, unless ``reference`` is given.
     """
     mine, problems = read_records(out)
-    theirs, damaged = read_records(reference_tree)
+    theirs, damaged = read_trees(trees)
     known = group_records(theirs, titles)
     groups = []
     for group in group_records(mine, titles):
@@ -133,7 +133,7 @@ def compare(
         machines = {machine_kind(record) for record in added if record.status == "ok"}
         chosen: dict[str, Any] = {"reference": min(record.key.method for record in added)} | options
         chosen["machine"] = machines.pop() if len(machines) == 1 else None
-        groups += group_records([*other.records, *added], named, _options((out, reference_tree), stale, chosen))
+        groups += group_records([*other.records, *added], named, _options((out, *trees), stale, chosen))
     return _report(groups, [*problems, *damaged])
 
 

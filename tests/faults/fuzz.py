@@ -61,7 +61,7 @@ def readers(scratch: Path) -> dict[str, Reader]:
     keys = ali_ccp_text.read_common(common, ["121", "122"])
     archive = io.BytesIO()
     np.savez_compressed(archive, weights=np.ones((3, 2), np.float32), tasks=np.array(["a", "b"]))
-    record = next(Path(__file__).resolve().parents[2].glob("results/reference/runs/*/mpt_rec/frozen/*/record.json"))
+    record = next(Path(__file__).resolve().parents[2].glob("results/reference/*/runs/*/mpt_rec/frozen/*/record.json"))
 
     def read_csv(path: Path) -> None:
         list(own.read({"all": path}, 4))

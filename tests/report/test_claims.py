@@ -270,7 +270,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def test_compare_puts_the_new_method_beside_the_reference(built: Path, mine: Path) -> None:
-    found = report.compare(mine, built, TITLES)
+    found = report.compare(mine, [built], TITLES)
     assert found.problems == ()
     table = next(t for t in found.tables if t.name.startswith("new_task"))
     rows = {(r.cells["method"].text, r.cells["arm"].text): r.cells for r in table.rows}
@@ -289,7 +289,7 @@ def test_compare_says_what_has_no_counterpart(built: Path, mine: Path) -> None:
         record.key.budget = {"epochs": 1}
         record.run_id = run_id(record.key)
     shutil.rmtree(mine / "runs")
-    found = report.compare(made.write(mine, records + other), built, TITLES)
+    found = report.compare(made.write(mine, records + other), [built], TITLES)
     assert found.tables == ()
     assert sorted(found.problems) == [
         "census: the reference records differ in budget (batch_size): none in yours, 256 there. "
@@ -304,7 +304,7 @@ def test_compare_refuses_other_data_under_the_same_name(built: Path, mine: Path)
         record = read_record(path)
         record.provenance.data_fingerprint = "e"
         write_record(path.parent, record)
-    assert "differ in data: e in yours, d there" in report.compare(mine, built, TITLES).problems[0]
+    assert "differ in data: e in yours, d there" in report.compare(mine, [built], TITLES).problems[0]
 
 
 # ---- published numbers -------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def test_predictions_are_found_in_either_tree(predicted: Path, tmp_path: Path) -
     for record in records:
         if record.key.arm == "frozen":
             np.savez(run_directory(mine, record.key) / "predictions.npz", **source)
-    found = report.compare(mine, predicted, TITLES)
+    found = report.compare(mine, [predicted], TITLES)
     table = next(t for t in found.tables if t.name.startswith("paired"))
     rows = {(r.cells["method"].text, r.cells["arm"].text): r.cells["error_rows"] for r in table.rows}
     assert rows["Shared-Bottom", "frozen"].value is not None
