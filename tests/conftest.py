@@ -1,13 +1,31 @@
 """The command line as a fixture, called in this process (the runs themselves are child processes)."""
 
+import sys
+
 import pytest
 import torch
 
 from benchmark.cli import main as cli
 from benchmark.core.errors import BenchmarkError
 from benchmark.report import arrays
+from datasets_registry import DATASETS
+from methods import METHODS
 
 torch.set_num_threads(1)  # as every run of the harness; more threads only wait for each other on a shared machine
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """What a test registers is gone after it: titles and names of one must not reach another in the same process."""
+    known = [(registry, set(registry)) for registry in (METHODS, DATASETS)]
+    modules = set(sys.modules)
+    yield
+    for registry, names in known:
+        for name in set(registry) - names:
+            del registry._entries[name]
+    for module in set(sys.modules) - modules:
+        if module.startswith("_mptbench_"):
+            del sys.modules[module]
 
 
 class Result:

@@ -126,7 +126,7 @@ def _cell(value: Any) -> str:
 @data_option
 @plugin_files
 def describe(dataset: str, croissant: bool, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
-    """Say what a dataset is: its card, with counted numbers where it has been fetched."""
+    """Say what a dataset is: its card, with its counted numbers where it was fetched."""
     load_plugins(**files)
     found, data = datasets_registry.find(dataset), datasets_registry.encoded(dataset, data_dir=data_dir)
     if croissant:

@@ -33,8 +33,10 @@ COMMANDS = {
     "list": Entry("data:list_", "List methods, datasets or suites."),
     "fetch": Entry("data:fetch", "Get a dataset's raw files, encode them, and check every byte of what is encoded."),
     "validate": Entry("data:validate", "Check every row of a dataset's raw files."),
-    "describe": Entry("data:describe", "Say what a dataset is: its card, or --croissant."),
-    "export": Entry("data:export", "Write a dataset's splits as Parquet files."),
+    "describe": Entry(
+        "data:describe", "Say what a dataset is: its card, with its counted numbers where it was fetched."
+    ),
+    "export": Entry("data:export", "Write a dataset's splits as Parquet files, encoded as models get them."),
     "status": Entry("results:status", "What a result tree holds, what failed and what is left."),
     "show": Entry("results:show", "One run's record, readable."),
     "tables": Entry("results:tables", "Rebuild all tables and figures from the records alone."),

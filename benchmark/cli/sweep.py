@@ -41,8 +41,8 @@ from methods import METHODS
 
 LONG_SECONDS = 600.0
 """A sweep that takes longer says so before it begins."""
-PATIENCE_SECONDS = 60.0
-"""How long finding that out may take."""
+MANY_RUNS, PATIENCE_SECONDS = 20, 30.0
+"""It is found out for so many runs or more, in so many seconds or not at all."""
 SUITE = "paper"
 """What is run when no suite is named."""
 
@@ -143,6 +143,8 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
 def _say_what_it_takes(sweep: Sweep, plan: Plan) -> None:
     """Before a sweep of more than `LONG_SECONDS` begins: how long it will take, and how to ask for less."""
     left = tuple(run for run in plan.runs if not (run.directory(sweep.out) / "record.json").exists())
+    if len(left) < MANY_RUNS:
+        return
     request = sweep.request
     with sweep.console.status(f"estimating the time of {len(left)} runs"):
         found = apart(

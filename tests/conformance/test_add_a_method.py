@@ -15,7 +15,7 @@ def test_the_pages_commands_lead_to_a_table_row(mpt, tmp_path):
     for command in commands:
         result = mpt(*shlex.split(command))
         assert result.code == 0, result.text
-    assert "my_method" in (tmp_path / "results/smoke/tables/new_task-synthetic.csv").read_text()
+    assert "My Method" in (tmp_path / "results/smoke/tables/new_task-synthetic.csv").read_text()
     assert (tmp_path / "test_my_method.py").is_file()
 
 
