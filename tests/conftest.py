@@ -35,13 +35,18 @@ class Result:
 
 @pytest.fixture
 def mpt(tmp_path, capsys, monkeypatch, tmp_path_factory):
-    """Call the command line: ``mpt("run", ...)`` gives exit code and everything printed."""
+    """Call the command line: ``mpt("run", ...)`` gives exit code and everything printed.
+
+    It draws figures, which takes longer than a small sweep, where a test asks for them by --figures.
+    """
     monkeypatch.setenv("MPTBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("MPTBENCH_DATA", raising=False)
     monkeypatch.setattr(arrays, "MAXIMAL_POINTS", 40)  # the t-SNE of a full figure takes longer than a whole test
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
+        if words[:1] == ("run",) and "--figures" not in words:
+            words = ("run", "--no-figures", *words[1:])
         try:
             code = cli.cli.main([str(word) for word in words], standalone_mode=False)
         except BenchmarkError as error:

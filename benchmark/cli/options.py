@@ -45,6 +45,7 @@ class Request:
     data_dir: Path | None = None
     method_files: tuple[Path, ...] = ()
     dataset_files: tuple[Path, ...] = ()
+    figures: bool = True
 
 
 class Names(click.ParamType):
@@ -162,6 +163,11 @@ def selection(function: Function) -> Function:
     for option in reversed(SELECTION):
         function = option(function)
     return engine_options(function)
+
+
+figures_option = click.option(
+    "--figures/--no-figures", default=True, help="Draw the figures, too; tables and page are there in a moment without."
+)
 
 
 def data_option(function: Function) -> Function:

@@ -10,7 +10,15 @@ import click
 from benchmark import report
 from benchmark.cli import terminal
 from benchmark.cli.listing import titles
-from benchmark.cli.options import common, data_option, device_option, load_plugins, plugin_files, result_tree
+from benchmark.cli.options import (
+    common,
+    data_option,
+    device_option,
+    figures_option,
+    load_plugins,
+    plugin_files,
+    result_tree,
+)
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.core import numerics
 from benchmark.records.record import read_records
@@ -96,6 +104,7 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the records themselves, one row per run and task, to FILE.csv or FILE.parquet.",
 )
+@figures_option
 @data_option
 @plugin_files
 def tables(
@@ -105,6 +114,7 @@ def tables(
     claims: Path | None,
     compare_to: Path | None,
     export_to: Path | None,
+    figures: bool,
     data_dir: Path | None,
     **files: tuple[Path, ...],
 ) -> int:
@@ -118,10 +128,10 @@ def tables(
         click.echo(frame.export(export_to, frame.rows(read_records(tree)[0], options["stale"])))
         return 0
     if compare_to is not None:
-        compared = report.compare(tree, compare_to, titles(), **options)
+        compared = report.compare(tree, [compare_to], titles(), **options)
         for problem in compared.problems:
             click.echo(f"Warning: {problem}", err=True)
-        written = compared.write(tree / "comparison")
+        written = compared.write(tree / "comparison", figures)
         fit = terminal.width()
         for table in compared.tables:
             if table.name.startswith(MAIN):
@@ -135,7 +145,7 @@ def tables(
         if different:
             click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
         return 1 if different else 0
-    for path in report.build(tree, titles(), **options):
+    for path in report.report(tree, titles(), **options).write(tree, figures):
         click.echo(path)
     return 0
 

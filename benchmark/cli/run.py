@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from benchmark.cli.options import Request, common, data_option, plugin_files, selection
+from benchmark.cli.options import Request, common, data_option, figures_option, plugin_files, selection
 from benchmark.execution import processes
 
 
@@ -23,6 +23,7 @@ from benchmark.execution import processes
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: for machines.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
 @click.option("--debug", is_flag=True, help="Run in this process, one by one, and open the debugger at an error.")
+@figures_option
 @data_option
 @plugin_files
 def run(config_file: Path | None, dry_run: bool, as_json: bool, fail_fast: bool, debug: bool, **asked: Any) -> int:

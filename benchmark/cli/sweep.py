@@ -276,11 +276,12 @@ def warn(text: str) -> None:
 def _write_tables(sweep: Sweep) -> None:
     options = report_options(sweep.out, sweep.request.data_dir)
     made = report.report(sweep.out, titles(), **options)
-    written = made.write(sweep.out)
+    written = made.write(sweep.out, sweep.request.figures)
     for table in made.tables:
         if table.name.startswith(MAIN):
             file = f"{sweep.out}/tables/{table.name}.md"
             sweep.say(terminal.results(table, terminal.width(), sweep.console.is_terminal, file) + "\n")
-    sweep.say(f"Wrote {len(written)} files under {sweep.out}/tables and {sweep.out}/figures.")
+    drawn = f"and {sweep.out}/figures" if sweep.request.figures else "('tables' draws the figures)"
+    sweep.say(f"Wrote {len(written)} files under {sweep.out}/tables {drawn}.")
     page = write_page(sweep.out, made, options["stale"])
     sweep.say(f"Report: {page} ('python run_all.py report --open --out {sweep.out}' shows it in the browser).")

@@ -39,11 +39,11 @@ arrays (`datasets_registry.fingerprint`)."""
 
 @functools.cache
 def commit() -> tuple[str | None, bool | None]:
-    """Commit of the checkout and whether it has uncommitted changes; (None, None) outside a checkout."""
+    """Commit of the checkout and whether anything but results has changed since; (None, None) outside a checkout."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -71,14 +71,14 @@ class Report:
         drawn = [f"figures/{plot.name}.{ending}" for plot in self.plots for ending in ("pdf", "png")]
         return drawn + [f"figures/{plot.name}.csv" for plot in self.plots if plot.late]
 
-    def write(self, out: Path) -> list[Path]:
-        """Write ``out``/tables and ``out``/figures; returns the files."""
+    def write(self, out: Path, figures: bool = True) -> list[Path]:
+        """Write ``out``/tables and, unless told otherwise, ``out``/figures; returns the files."""
         written = []
         for name, content in self.files().items():
             if name.startswith("tables/"):
                 write_atomically(out / name, content)
                 written.append(out / name)
-        return written + draw(self.plots, out / "figures")
+        return written + (draw(self.plots, out / "figures") if figures else [])
 
     def terminal(self, colour: bool = False, names: Collection[str] = MAIN) -> str:
         """The tables whose name starts with one of ``names`` as text; ``names=("",)`` gives all."""

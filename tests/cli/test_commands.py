@@ -9,7 +9,7 @@ import click
 import pytest
 
 from benchmark.cli.main import COMMANDS, cli
-from benchmark.cli.options import Request, common, data_option, plugin_files, selection
+from benchmark.cli.options import Request, common, data_option, figures_option, plugin_files, selection
 
 HEAVY = ("torch", "numpy", "pandas", "pyarrow", "scipy", "matplotlib", "datasets", "optuna")
 
@@ -92,6 +92,7 @@ def test_the_request_has_a_field_for_every_option_that_makes_one():
     @selection
     @data_option
     @plugin_files
+    @figures_option
     def collecting(**_):
         pass
 

@@ -16,9 +16,8 @@ from benchmark.records.record import read_records
 from tests.sweep.trees import HERE, TINY, without_times
 
 ROOT = HERE.parents[1]
-WITHOUT_TSNE = "import sys; sys.modules['sklearn'] = None; from benchmark.cli.main import main; main()"
 PATIENT = [
-    "-c", WITHOUT_TSNE, "run", *map(str, TINY), "--method-file", str(HERE / "faulty.py"), "--methods", "slow",
+    "run_all.py", "run", "--no-figures", *map(str, TINY), "--method-file", str(HERE / "faulty.py"), "--methods", "slow",
     "--arms", "joint", "--set", "budget.epochs=6", "--set", "budget.patience=6", "--jobs", "4",
 ]  # fmt: skip
 """A method that takes half a second an epoch; checkpoints are kept every 30 s, so without being asked for none."""

@@ -12,9 +12,9 @@ from tests.sweep.trees import TINY, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
 MPT = [sys.executable, "-m", "tests.faults.driver"]
-SMALL = ["run", *map(str, TINY), "--methods", "shared_bottom", "--jobs", "2"]
+SMALL = ["run", "--no-figures", *map(str, TINY), "--methods", "shared_bottom", "--jobs", "2"]
 """Seven runs; `SWEEP` has eleven, MPT-Rec's among them."""
-SWEEP = ["run", *map(str, TINY), "--methods", "shared_bottom,mpt_rec", "--jobs", "2"]
+SWEEP = ["run", "--no-figures", *map(str, TINY), "--methods", "shared_bottom,mpt_rec", "--jobs", "2"]
 
 
 @dataclass

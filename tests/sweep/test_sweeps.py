@@ -32,7 +32,7 @@ def sweep(mpt, out, *more):
 
 
 def test_one_command_ends_with_tables(mpt, swept):
-    result = sweep(mpt, swept)
+    result = sweep(mpt, swept, "--figures")
     assert result.code == 0, result.text
     records, problems = read_records(swept)
     assert problems == []

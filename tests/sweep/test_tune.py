@@ -197,7 +197,7 @@ def test_a_suite_with_the_file_of_a_search_is_of_the_track_tuned_and_shows_what_
     unequal = mpt("run", *words, "--out", tmp_path / "out")
     assert unequal.code == 2 and "shared_bottom on tiny 2" in unequal.text and "--trials 2" in unequal.text
     assert tune(mpt, found, methods=("single_task",), count=2).code == 0
-    result = mpt("run", *words, "--out", tmp_path / "out")
+    result = mpt("run", *words, "--figures", "--out", tmp_path / "out")
     assert result.code == 0, result.text
     records, _ = read_records(tmp_path / "out")
     assert {record.key.track for record in records} == {"tuned"}
