@@ -63,7 +63,7 @@ class AliCCP(Dataset):
         for batch in delimited.read(path, prepared_layout(path), chunk_rows, row_bytes=90):
             values = np.stack([to_numpy(batch[name]) for name in FIELDS], 1)
             labels = (delimited.indicator(batch[name]) for name in ("click", "purchase"))
-            yield self._chunk(*labels, values, part=part)
+            yield self._chunk(*labels, values, part=part)  # type: ignore[misc, arg-type]  # two labels
 
     def configuration(self) -> str:
         return "vocabularies count validation rows" if self.fit_validation else ""

@@ -59,6 +59,7 @@ class MovieLens(Dataset):
 
         for line, cells in _lines(files["ratings"], _RATINGS):
             where = f"{files['ratings']}, line {line}"
+            column: Any
             for (column, form), cell in zip(_COLUMNS.items(), cells, strict=True):
                 if not re.fullmatch(form, cell, re.ASCII):
                     raise DataError(f"{where}, column {column}: {cell!r:.60} is no number")

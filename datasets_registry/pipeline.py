@@ -270,7 +270,7 @@ def validate(
 def _rows(dataset: Dataset, key: str, path: Path, limit: int | None) -> list[str]:
     from datasets_registry.raw.archives import DAMAGE
 
-    problems = []
+    problems: list[str] = []
     try:
         for line, column, problem in dataset.check_file(key, path):
             if len(problems) == limit:

@@ -140,7 +140,7 @@ def _dataset(
 ) -> OwnDataset:
     time, group = content.get("time"), content.get("group")
     parts = set(paths or hub_splits)
-    splits = ("official",) if "valid" in parts else ("tenth",) if "train" in parts else ("random",)
+    splits: tuple[str, ...] = ("official",) if "valid" in parts else ("tenth",) if "train" in parts else ("random",)
     if "all" in parts:
         splits += (("time",) if time else ()) + (("user_order",) if time and group else ())
     split = content.get("split", splits[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +48,8 @@ class AdaTT(MultiTaskModel):
         super().__init__(schema, tasks, config)
         self.old = tuple(task.name for task in self.tasks)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
-        self.units = nn.ModuleDict()
-        self.towers = nn.ModuleDict()
+        self.units: Any = nn.ModuleDict()
+        self.towers: Any = nn.ModuleDict()
         for name in self.old:
             self._add(name, len(self.old))
 
@@ -104,7 +105,7 @@ class _FusionUnit(nn.Module):
     def __init__(self, width: int, out: int, tasks: int, config: AdaTT.Config) -> None:
         super().__init__()
         rates = (config.dropout,) if config.dropout else ()
-        self.experts = nn.ModuleList(MLP(width, (out,), rates) for _ in range(config.experts))
+        self.experts: Any = nn.ModuleList(MLP(width, (out,), rates) for _ in range(config.experts))
         self.gate = Gate(width, tasks * config.experts, bias=True)
         self.native = nn.Parameter(torch.empty(config.experts)) if config.experts > 1 else None
         self.reset_parameters()

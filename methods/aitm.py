@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class AITM(MultiTaskModel):
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Config) -> None:
         super().__init__(schema, tasks, config)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
-        self.steps = nn.ModuleDict()
+        self.steps: Any = nn.ModuleDict()
         before = predecessors(self.tasks, config.funnel)
         for task in self.tasks:
             self.steps[task.name] = _Step(self.embed.width, config, before[task.name] is not None)
@@ -154,7 +154,7 @@ class _Step(nn.Module):
         m = config.tower[-1]
         self.body = MLP(width, config.tower, config.dropout)
         self.transfer = MLP(m, (m,), config.dropout[-1:]) if has_earlier else None
-        self.attention = nn.ModuleList(nn.Linear(m, m, bias=False) for _ in range(3)) if has_earlier else None
+        self.attention: Any = nn.ModuleList(nn.Linear(m, m, bias=False) for _ in range(3)) if has_earlier else None
         self.head = nn.Linear(m, 1)
 
     def forward(self, z: Tensor, earlier: Tensor | None) -> Tensor:

@@ -201,7 +201,7 @@ class MultiTaskModel(nn.Module):
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what ``training_state`` gave. Called after ``start_training``."""
 
-    def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
+    def weight_decay(self) -> list[tuple[Tensor, float]]:
         """Parameters with their L2 coefficient c: adds the gradient of c/2 ||w||^2 over the whole tensor.
 
         Default: ``config.l2_embedding`` for embedding tables and ``config.l2_dnn`` for the weight matrices (no

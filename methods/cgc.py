@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -39,9 +40,9 @@ class CGC(MultiTaskModel):
         super().__init__(schema, tasks, config)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
         self.shared = self._experts(config.shared_experts)
-        self.specific = nn.ModuleDict()
-        self.gates = nn.ModuleDict()
-        self.towers = nn.ModuleDict()
+        self.specific: Any = nn.ModuleDict()
+        self.gates: Any = nn.ModuleDict()
+        self.towers: Any = nn.ModuleDict()
         for task in self.tasks:
             self.add_task(task)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +52,9 @@ class CrossStitch(MultiTaskModel):
         super().__init__(schema, tasks, config)
         self.old = tuple(task.name for task in self.tasks)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
-        self.networks = nn.ModuleDict()
-        self.stitches = nn.ModuleDict()
-        self.towers = nn.ModuleDict()
+        self.networks: Any = nn.ModuleDict()
+        self.stitches: Any = nn.ModuleDict()
+        self.towers: Any = nn.ModuleDict()
         for position, name in enumerate(self.old):
             self._add(name, position, len(self.old))
 

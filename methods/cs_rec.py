@@ -53,6 +53,6 @@ class CSRec(MaskedSharedBottom):
             terms[task.name] = mean_loss(task, self.predict(task.name, z, self.masks[task.name].layers()), labels)
             terms[task.name].backward()
             for weight, gradient in zip(weights, pushed, strict=True):
-                weight.grad += gradient  # masked by C already, as the forward pass was
+                weight.grad += gradient  # type: ignore[operator]  # backward has set it; masked by C already, as the forward pass was
             optimizer.step()
         return {name: term.detach() for name, term in terms.items()}

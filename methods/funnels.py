@@ -56,8 +56,8 @@ class EntireSpace(MultiTaskModel):
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Any) -> None:
         super().__init__(schema, tasks, config)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
-        self.networks = nn.ModuleDict()
-        self.second = nn.ModuleDict()
+        self.networks: Any = nn.ModuleDict()
+        self.second: Any = nn.ModuleDict()
         for task in self.tasks:
             self.add_task(task)
 

@@ -131,7 +131,7 @@ class HoME(MultiTaskModel):
     def _group(self, name: str) -> str:
         return next((f"group{i}" for i, members in enumerate(self.config.groups) if name in members), "rest")
 
-    def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
+    def weight_decay(self) -> list[tuple[Tensor, float]]:
         experts = [module.linear.weight for module in self.modules() if isinstance(module, _Expert)]
         decayed = [(weight, self.config.l2_dnn) for weight in experts if self.config.l2_dnn]
         return super().weight_decay() + decayed

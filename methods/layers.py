@@ -175,7 +175,7 @@ class _ReverseGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * -ctx.strength, None
 
 
@@ -203,12 +203,12 @@ def no_funnel(tasks: Sequence[Task], funnel: Sequence[str], method: str) -> str 
     return f"no task here follows another, as {method} needs; name such tasks: --set '{method}.funnel=[{names}]'"
 
 
-def decayed_parameters(model: nn.Module, l2_embedding: float, l2_dnn: float) -> list[tuple[nn.Parameter, float]]:
+def decayed_parameters(model: nn.Module, l2_embedding: float, l2_dnn: float) -> list[tuple[Tensor, float]]:
     """Embedding tables with ``l2_embedding``, weight matrices inside `MLP` and `Tower` blocks with ``l2_dnn``.
 
     Each parameter once; nothing for a coefficient of 0.
     """
-    found: dict[int, tuple[nn.Parameter, float]] = {}
+    found: dict[int, tuple[Tensor, float]] = {}
     for module in model.modules():
         if l2_embedding and isinstance(module, nn.Embedding):
             found[id(module.weight)] = (module.weight, l2_embedding)

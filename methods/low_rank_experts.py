@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +64,8 @@ class LowRankExperts(MultiTaskModel):
         self.old = tuple(task.name for task in self.tasks)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
         self.bottom = MLP(self.embed.width, config.hidden)
-        self.adapters = nn.ModuleDict()
-        self.towers = nn.ModuleDict()
+        self.adapters: Any = nn.ModuleDict()
+        self.towers: Any = nn.ModuleDict()
         for name in self.old:
             self._add(name)
 

@@ -61,7 +61,7 @@ class MAML(MultiTaskModel):
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Config) -> None:
         super().__init__(schema, tasks, config)
         self.network = _Network(schema, config)
-        self.adapted = nn.ModuleDict({task.name: _Weights(self.network) for task in self.tasks})
+        self.adapted: Any = nn.ModuleDict({task.name: _Weights(self.network) for task in self.tasks})
 
     def reset_parameters(self) -> None:
         for task in self.adapted:
@@ -104,7 +104,7 @@ class MAML(MultiTaskModel):
 
     def adapt(self, task: Task, support: Batch, order: int) -> dict[str, Tensor]:
         """theta_t: ``inner_steps`` of gradient descent from theta on the support rows."""
-        weights = dict(self.network.named_parameters())
+        weights: dict[str, Tensor] = dict(self.network.named_parameters())
         for _ in range(self.config.inner_steps):
             loss = mean_loss(task, functional_call(self.network, weights, (support,)), support.labels[task.name])
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=order == 2)

@@ -70,8 +70,10 @@ class MaskedSharedBottom(MultiTaskModel):
         super().__init__(schema, tasks, config)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
         self.bottom = MLP(self.embed.width, config.hidden)
-        self.towers = nn.ModuleDict({task.name: Tower(config.hidden[-1], config.tower) for task in self.tasks})
-        self.masks = nn.ModuleDict({task.name: _Mask([layer.weight for layer in self.layers]) for task in self.tasks})
+        self.towers: Any = nn.ModuleDict({task.name: Tower(config.hidden[-1], config.tower) for task in self.tasks})
+        self.masks: Any = nn.ModuleDict(
+            {task.name: _Mask([layer.weight for layer in self.layers]) for task in self.tasks}
+        )
 
     @property
     def layers(self) -> list[nn.Linear]:

@@ -118,12 +118,12 @@ class MPTRec(MultiTaskModel):
         self.old = tuple(task.name for task in self.tasks)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
         self.general = MLP(width, config.hidden, config.dropout)
-        self.specific = nn.ModuleDict({name: MLP(width, config.hidden, config.dropout) for name in self.old})
-        self.task_embeddings = nn.ModuleDict({name: TaskEmbedding(m) for name in self.old})
-        self.gates = nn.ModuleDict({name: Gate(width, 2) for name in self.old})
-        self.towers = nn.ModuleDict({name: Tower(m, config.tower) for name in self.old})
+        self.specific: Any = nn.ModuleDict({name: MLP(width, config.hidden, config.dropout) for name in self.old})
+        self.task_embeddings: Any = nn.ModuleDict({name: TaskEmbedding(m) for name in self.old})
+        self.gates: Any = nn.ModuleDict({name: Gate(width, 2) for name in self.old})
+        self.towers: Any = nn.ModuleDict({name: Tower(m, config.tower) for name in self.old})
         self.discriminator = Discriminator(m, len(self.old))
-        self.heads = nn.ModuleDict()
+        self.heads: Any = nn.ModuleDict()
         self.environments: Tensor | None = None
         self._assignments: list[list[int]] = []  # epoch, then rows of each environment, once per assignment
         self._first_assignment = config.clustering_interval
@@ -133,7 +133,7 @@ class MPTRec(MultiTaskModel):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         z = self.embed(batch)
-        general = self.general(z) if self._needs_general else None
+        general: Any = self.general(z) if self._needs_general else None
         specific = {} if self.config.use == "general" else {name: part(z) for name, part in self.specific.items()}
         outputs: dict[str, Tensor] = {}
         for name in self.old:
@@ -152,9 +152,9 @@ class MPTRec(MultiTaskModel):
             outputs |= head.outputs(name, z, general, list(specific.values()), self._embeddings())
         return outputs
 
-    def _fused(self, name: str, z: Tensor, general: Tensor | None, specific: Mapping[str, Tensor]) -> Tensor:
+    def _fused(self, name: str, z: Tensor, general: Any, specific: Mapping[str, Tensor]) -> Tensor:
         if self.config.use == "general":
-            return general  # type: ignore[return-value]
+            return general
         adapted = specific[name] * self.task_embeddings[name].weight
         return adapted if self.config.use == "specific" else mix(self.gates[name](z), [adapted, general])
 
@@ -283,7 +283,7 @@ class MPTRec(MultiTaskModel):
                 sums[name] = sums.get(name, 0) + weights.sum(0)
             if self._adversary and self.environments is not None:
                 hits += self._hits(self.general(z), self.environments[batch.index].long()).cpu()
-        means = {name: (total / seen).tolist() for name, total in sums.items()}
+        means: dict[str, Any] = {name: (total / seen).tolist() for name, total in sums.items()}
         if self._adversary and hits[:, 1].any():
             there = hits[:, 1] > 0
             found["discriminator_balanced_accuracy"] = float((hits[there, 0] / hits[there, 1]).mean())

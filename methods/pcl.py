@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,8 @@ class PCL(MultiTaskModel):
         self.old = tuple(task.name for task in self.tasks)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
         self.bottom = MLP(self.embed.width, config.hidden, config.dropout)
-        self.prompts = nn.ModuleDict()
-        self.towers = nn.ModuleDict()
+        self.prompts: Any = nn.ModuleDict()
+        self.towers: Any = nn.ModuleDict()
         for name in self.old:
             self._add(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -49,13 +50,13 @@ class PLE(MultiTaskModel):
         super().__init__(schema, tasks, config)
         self.embed = FeatureEmbedding(schema, config.embedding_dim)
         self.old = tuple(task.name for task in self.tasks)
-        self.shared = nn.ModuleList(self._experts(level, config.shared_experts) for level in range(self._depth))
+        self.shared: Any = nn.ModuleList(self._experts(level, config.shared_experts) for level in range(self._depth))
         mixed = len(tasks) * config.specific_experts + config.shared_experts
-        self.shared_gates = nn.ModuleList(Gate(self._width(level), mixed) for level in range(self._depth))
-        self.specific = nn.ModuleDict()
-        self.gates = nn.ModuleDict()
-        self.own_shared_gates = nn.ModuleDict()
-        self.towers = nn.ModuleDict()
+        self.shared_gates: Any = nn.ModuleList(Gate(self._width(level), mixed) for level in range(self._depth))
+        self.specific: Any = nn.ModuleDict()
+        self.gates: Any = nn.ModuleDict()
+        self.own_shared_gates: Any = nn.ModuleDict()
+        self.towers: Any = nn.ModuleDict()
         for name in self.old:
             self._add(name)
 

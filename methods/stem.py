@@ -93,7 +93,7 @@ class STEM(MultiTaskModel):
         batch = Batch(features["codes"].to(torch.int32), features["numeric"])
         return {name: self._new_task(name, batch, features["z"], features["shared"]) for name in self.new_tasks}
 
-    def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
+    def weight_decay(self) -> list[tuple[Tensor, float]]:
         new = nn.ModuleList(
             part[name] for name in self.new_tasks for part in (self.embed, self.specific, self.gates, self.towers)
         )

@@ -132,3 +132,49 @@ def test_every_file_that_the_pages_on_the_house_name_exists(name):
     places = (ROOT, ROOT / "benchmark", ROOT / "benchmark/training", ROOT / "datasets_registry")
     for named in re.findall(r"`([a-z_./]+(?:\.(?:py|toml|md|lock)|/))`", (ROOT / name).read_text(encoding="utf-8")):
         assert any((place / named).exists() for place in places), f"{name}: no {named}"
+
+
+def test_mypy_has_nothing_to_say():
+    pytest.importorskip("mypy", reason="mypy is not installed: pip install -e .[test]")
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+LINES, PARAMETERS = 60, 7
+"""A function's lines beside its docstring, and its parameters beside self, that are still read at one glance."""
+LONGER = {
+    "efficiency": "a table's columns, a line each",
+    "new_task": "a table's columns, a line each",
+    "latex": "a table from its head to its foot",
+    "encode": "the steps of encoding in their order",
+    "_write": "one pass over the rows, which fills every array",
+}
+WIDER = {
+    "run": "the options of the command, as keywords for notebooks",
+    "tables": "the options of the command",
+    "advise": "the options of the command",
+    "of": "the options of the command",
+    "_row": "the cells of a row",
+    "_prepare": "where files are and who is told of the progress",
+    "register_method": "a declaration, by keywords",
+}
+
+
+def functions():
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield node, f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+
+
+def test_functions_are_short_and_have_few_parameters():
+    seen = set()
+    for node, where in functions():
+        text = node.body[0] if ast.get_docstring(node) is not None else None
+        lines = node.end_lineno - node.lineno + 1 - (text.end_lineno - text.lineno + 1 if text else 0)
+        names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        wide = len(set(names) - {"self", "cls"}) > PARAMETERS
+        assert lines <= LINES or node.name in LONGER, f"{where}: {lines} lines"
+        assert not wide or node.name in WIDER, f"{where}: {len(names)} parameters"
+        seen |= {node.name} if lines > LINES or wide else set()
+    assert seen == {*LONGER, *WIDER}, "exceptions that none needs any more"

@@ -46,8 +46,8 @@ def list_methods() -> list[dict[str, Any]]:
     counted = sizes(infos)
     rows = []
     for info in infos:
-        size = counted.get(info.name, "-")
-        known = isinstance(size, Size)
+        known = counted.get(info.name, "-")
+        size = known if isinstance(known, Size) else None
         rows.append(
             {
                 "name": info.name,
@@ -57,9 +57,9 @@ def list_methods() -> list[dict[str, Any]]:
                 "arms_of_the_harness": [
                     name for name, arm in ARMS.items() if arm.needs and arm.supported_by(info.arms, info.without)
                 ],
-                "trained": f"{size.trained:,} / {size.joint:,} = {size.share * 100:.1f} %" if known else size,
-                "trained_parameters": size.trained if known else None,
-                "joint_parameters": size.joint if known else None,
+                "trained": f"{size.trained:,} / {size.joint:,} = {size.share * 100:.1f} %" if size else known,
+                "trained_parameters": size.trained if size else None,
+                "joint_parameters": size.joint if size else None,
             }
         )
     return rows
@@ -187,7 +187,7 @@ def describe_studies(found: Sequence[Study], data_dir: Path | None, jobs: int) -
     """What a search would do: its spaces, its runs and roughly its time."""
     from benchmark.planning.estimate import estimate
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "dataset": study.dataset,
             "method": study.method,

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 from rich.console import Console
@@ -260,7 +260,14 @@ def default_jobs(suite: Suite, device: str, jobs_per_gpu: int = 1) -> int:
     return max(1, (os.cpu_count() or 1) // suite.threads)
 
 
-def plugin_paths(method_files: tuple[Path, ...], dataset_files: tuple[Path, ...]) -> dict[str, tuple[Path, ...]]:
+class PluginPaths(TypedDict):
+    """The user's files, as keyword arguments of what starts processes that need them."""
+
+    method_files: tuple[Path, ...]
+    dataset_files: tuple[Path, ...]
+
+
+def plugin_paths(method_files: tuple[Path, ...], dataset_files: tuple[Path, ...]) -> PluginPaths:
     """The user's files as a child process finds them, whatever its directory."""
     return {
         "method_files": tuple(file.resolve() for file in method_files),

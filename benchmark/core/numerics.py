@@ -103,7 +103,7 @@ class InForce:
 def in_force() -> InForce:
     """What torch and numpy use in this process, whatever was asked for. Imports both."""
     import torch
-    from numpy._core import _multiarray_umath as numpy
+    from numpy._core import _multiarray_umath as numpy  # type: ignore[attr-defined]  # not in its stubs
 
     capability = torch.backends.cpu.get_cpu_capability()
     enabled = [name for name in numpy.__cpu_dispatch__ if numpy.__cpu_features__.get(name)]

@@ -37,7 +37,7 @@ def _text(node: object, in_class: bool = False) -> str:
         return f"[{','.join(_text(part, in_class) for part in node if not _means_nothing(part, in_class))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    if isinstance(node, ast.AnnAssign) and not in_class:
+    if isinstance(node, ast.AnnAssign) and node.value is not None and not in_class:
         return _text(ast.Assign([node.target], node.value))
     left_out = {"type_comment", "kind", "ctx"}
     if isinstance(node, ast.arg):

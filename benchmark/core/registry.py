@@ -7,6 +7,7 @@ cannot be imported is listed with its reason and only it is out; a duplicate nam
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -113,7 +114,7 @@ class Registry(Generic[Entry]):
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             if not (module.ispkg or module.name.startswith("_") or module.name in self._helpers):
-                self._attempt(module.name, lambda name=module.name: importlib.import_module(f"{self._package}.{name}"))
+                self._attempt(module.name, functools.partial(importlib.import_module, f"{self._package}.{module.name}"))
         for point in importlib.metadata.entry_points(group=self._entry_points):
             self._attempt(point.name, point.load)
 

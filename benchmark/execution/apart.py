@@ -28,7 +28,7 @@ def apart(
     None if it raises, dies or takes longer than ``seconds``: whatever a method's code does there, its run will say.
     ``function``, its arguments and its result are pickled.
     """
-    context = processes.context()
+    context: Any = processes.context()  # every context has Process, though its base does not say so
     receiver, sender = context.Pipe(duplex=False)
     files = tuple(method_files), tuple(dataset_files)
     process = context.Process(target=_supervised, args=(function, arguments, files, sender))

@@ -252,7 +252,7 @@ def _write_files(job: Job, outcome: Outcome) -> None:
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # no array is named allow_pickle
     write_atomically(path, buffer.getvalue())
 
 

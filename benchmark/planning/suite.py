@@ -195,9 +195,10 @@ def _read(path: Path, kind: type[Table], **defaults: Any) -> Table:
         if kind is Suite and "claim" in content:
             content["claim"] = parse_claims(content["claim"], str(path))
         table = kind(**{**defaults, **content})
-        for dataset in table.dataset_budget if isinstance(table, Suite) else ():
-            place = f"dataset_budget.{dataset}."
-            table.budget_for(dataset)
+        if isinstance(table, Suite):
+            for dataset in table.dataset_budget:
+                place = f"dataset_budget.{dataset}."
+                table.budget_for(dataset)
         return table
     except ValidationError as error:
         first = error.errors()[0]

@@ -401,8 +401,8 @@ def copied_seeds(records: Sequence[Record]) -> dict[str, str]:
     places = defaultdict(list)
     for record in records:
         if record.status == "ok" and record.weights_fingerprint and (record.params is None or record.params.trainable):
-            key = record.key.model_dump_json(exclude={"seed"})
-            places[key, record.weights_fingerprint].append(record)
+            but_seed = record.key.model_dump_json(exclude={"seed"})
+            places[but_seed, record.weights_fingerprint].append(record)
     found = {}
     for same in places.values():
         seeds = sorted({record.key.seed for record in same})

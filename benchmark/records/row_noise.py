@@ -95,8 +95,11 @@ def fold(influences: NDArray, places: NDArray) -> NDArray[np.float64]:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    signs = np.where(mixed >> np.uint64(63), -1.0, 1.0)
-    return np.bincount((mixed % np.uint64(ROW_BUCKETS)).astype(np.int64), signs * influences, ROW_BUCKETS)
+    signs: NDArray[np.float64] = np.where(mixed >> np.uint64(63), -1.0, 1.0)
+    # With weights its result is of floats, which its stub does not say.
+    return np.bincount(  # type: ignore[return-value]
+        (mixed % np.uint64(ROW_BUCKETS)).astype(np.int64), signs * influences, ROW_BUCKETS
+    )
 
 
 def midranks(values: NDArray) -> NDArray[np.float64]:

@@ -244,7 +244,7 @@ def cliques(ranks: Sequence[float], width: float) -> list[tuple[int, int]]:
 
 def _runs_with(group: Group, name: str, every_seed: bool = False) -> list[tuple[Any, str, int, Mapping[str, NDArray]]]:
     """Variant, arm, seed and arrays of the runs that left this file: the first seed of each, or every one."""
-    found = []
+    found: list[tuple[Any, str, int, Mapping[str, NDArray]]] = []
     for variant in group.variants:
         for arm in ["stage0", *group.arms(variant)]:
             for seed in group.seeds:

@@ -130,7 +130,7 @@ def _verdict(group: Group, claim: Claim, problem: str, contests: list[_Contest],
         word = "supported" if all(_supports(claim, contest.item) for contest in single) else "undecided"
         open_ones = [contest for contest in single if not _supports(claim, contest.item)]
         shown = min(open_ones or single, key=_standing)
-    bounds = shown.item.bounds or (None, None)
+    low, high = shown.item.bounds or (None, None)
     values = list(shown.item.sample.values.values())
     spoken = f"trains {100 * weights:.1f} % of the weights" if weights is not None else ""
     return Verdict(
@@ -138,7 +138,8 @@ def _verdict(group: Group, claim: Claim, problem: str, contests: list[_Contest],
         problem,
         word,
         sum(values) / len(values) if values else None,
-        *bounds,
+        low,
+        high,
         contest=shown.words,
         found="; ".join(filter(None, (_in_words(claim, shown.item), spoken))),
         deciding=shown.item.deciding(claim.question == "better") if word == "undecided" else "",
@@ -217,7 +218,8 @@ def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], st
     if claim.question == "no_harm":
         found = [_harm(group, slug, claim, variant, arm, task) for task in group.old_tasks]
         return [contest for contest in found if contest.item.sample.values], f"runs of {claim.method} in arm {arm}"
-    tasks = {"old": group.old_tasks, "new": group.new_tasks}.get(claim.tasks, claim.tasks)  # type: ignore[call-overload]
+    named = {"old": group.old_tasks, "new": group.new_tasks}
+    tasks = named[claim.tasks] if isinstance(claim.tasks, str) else claim.tasks
     methods = claim.against or tuple(dict.fromkeys(v.method for v in group.variants if v.method != SINGLE_TASK))
     arms = claim.against_arms or (claim.arm,)
     opponents = [row for method in methods for name in arms for row in _rows(group, method, name)]

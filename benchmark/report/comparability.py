@@ -75,13 +75,14 @@ def _first_difference(mine: Group, theirs: Group) -> tuple[int, str] | None:
             "Configs as published and configs that were searched for are never mixed: run yours in the other track."
         )
         return 5, _sentence("track", mine.track, theirs.track, remedy)
-    ours, there = fingerprints(mine), fingerprints(theirs)
-    if ours and there and ours != there:
+    our_data, their_data = fingerprints(mine), fingerprints(theirs)
+    if our_data and their_data and our_data != their_data:
         remedy = (
             "The encoded data is not the same (another copy of the raw files, or another version of the program): "
             f"'python run_all.py validate {mine.dataset}' checks your files, --mode rerun-stale runs yours again."
         )
-        return 6, _sentence("data", *(" and ".join(sorted(f[:8] for f in found)) for found in (ours, there)), remedy)
+        here, there = (" and ".join(sorted(f[:8] for f in found)) for found in (our_data, their_data))
+        return 6, _sentence("data", here, there, remedy)
     return None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from benchmark.core.seeding import numpy_stream
 from benchmark.records.record import ROW_BUCKETS, Record
@@ -46,7 +47,8 @@ DRAWS = 500
 def efficiency(group: Group, slug: str) -> Table:
     """Parameters by role, FLOPs with and without the frozen part, time by phase, throughput, memory."""
     clock = Clock(group)
-    ranked = -1 if clock.comparable else 0
+    ranked: Literal[-1, 0] = -1 if clock.comparable else 0
+    fast: Literal[0, 1] = 1 if clock.comparable else 0
     counts = {
         "total": lambda r: r.params and r.params.total,
         "trained": lambda r: r.params and r.params.trainable,
@@ -80,7 +82,7 @@ def efficiency(group: Group, slug: str) -> Table:
         Column("train", "training", "seconds", better=ranked, group="seconds"),
         Column("to_best", "to best epoch", "seconds", better=ranked, group="seconds"),
         Column("all", "all", "seconds", better=ranked, group="seconds"),
-        Column("rows_per_second", "rows/s", "count", better=-ranked),
+        Column("rows_per_second", "rows/s", "count", better=fast),
         Column("memory", "memory", "bytes", group="peak"),
         Column("gpu_memory", "GPU", "bytes", group="peak"),
     )
@@ -93,9 +95,9 @@ def efficiency(group: Group, slug: str) -> Table:
             cells = {"method": label(group, variant), "arm": Cell(text=arm_title(arm))}
             cells |= {name: exact(group.sample(find, measure)) for name, measure in counts.items()}
             cells |= {name: clock.cell(find, measure) for name, measure in timed.items()}
-            cells["epochs"] = cell(group, group.sample(find, lambda r: r.selection and r.selection.epochs_run))
+            cells["epochs"] = cell(group, group.sample(find, lambda r: r.selection.epochs_run if r.selection else None))
             for name, field in (("memory", "peak_memory_bytes"), ("gpu_memory", "peak_gpu_memory_bytes")):
-                cells[name] = _largest(group.sample(find, lambda r, field=field: _or_code(getattr(r, field))))
+                cells[name] = _largest(group.sample(find, partial(_field, field)))
             rows.append(Row(cells, rule_above=place == 0))
     return Table(
         f"efficiency-{slug}",
@@ -230,6 +232,10 @@ def _role(record: Record, prefix: str) -> int:
 
 def _or_none(value: float | None) -> Cell:
     return Cell(code="n/a") if value is None else Cell(value)
+
+
+def _field(field: str, record: Record) -> float | str:
+    return _or_code(getattr(record, field))
 
 
 def _or_code(value: float | None) -> float | str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmark.report import style, transfer
 from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
-from benchmark.report.measures import arm_title, degradation, exact, metric_title, new_task_gain, trained
+from benchmark.report.measures import arm_title, degradation, exact, finder, metric_title, new_task_gain, trained
 from benchmark.report.plot import (
     Plot,
     Row,
@@ -38,7 +38,7 @@ def trade_off(group: Group, task: str, slug: str) -> Plot | None:
         for arm in group.arms(variant):
             gain = new_task_gain(group, variant, arm, task).interval()
             loss = degradation(group, variant, arm, transfer.mean_degradation).interval()
-            size = exact(group.sample(lambda seed, v=variant, a=arm: group.find(v, a, seed, task), trained)).value
+            size = exact(group.sample(finder(group, variant, arm, task), trained)).value
             if arm == SCRATCH or gain is None or loss is None or size is None:
                 continue
             rows.append(
@@ -88,7 +88,7 @@ def parameters(group: Group, task: str, slug: str) -> Plot | None:
     for variant in group.variants:
         for arm in group.arms(variant):
             found = group.score(variant, arm, task).interval()
-            size = exact(group.sample(lambda seed, v=variant, a=arm: group.find(v, a, seed, task), trained)).value
+            size = exact(group.sample(finder(group, variant, arm, task), trained)).value
             if found is not None and size:
                 rows.append(
                     {

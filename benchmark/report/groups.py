@@ -110,7 +110,7 @@ class Sample:
         interval = self.interval()
         if interval is None:
             return Cell(code=worst_code(self.codes.values()))
-        marks = (f"n={interval.n}",) if interval.n < planned else ()
+        marks: tuple[str, ...] = (f"n={interval.n}",) if interval.n < planned else ()
         marks += ("stale",) if self.stale & set(self.values) else ()
         if self.unstable:
             values = self.ordered()
@@ -470,9 +470,12 @@ def group_records(records: Iterable[Record], titles: Mapping[str, str], options:
         if served and not place[3]:
             del groups[place]
     return [
-        Group(*place, tuple(sorted(found, key=lambda r: r.run_id)), titles, options, track)
-        for (*place, track), found in sorted(groups.items())
-    ]
+        Group(
+            dataset, split, old, new, budget, selection, tuple(sorted(found, key=lambda r: r.run_id)), titles, options,
+            track,
+        )
+        for (dataset, split, old, new, budget, selection, track), found in sorted(groups.items())
+    ]  # fmt: skip
 
 
 def _place(key: Key) -> tuple[str, str, tuple[str, ...], tuple[str, ...], str, str, str]:

@@ -130,12 +130,12 @@ class Table:
         for column in self.columns:
             # Rounded, so that the last bits of a difference of floats cannot part a tie.
             values = [None if (v := _rankable(cells[column.key])) is None else round(v, 10) for cells in rows]
-            order = sorted(set(values) - {None}, key=lambda v: -column.better * v)
+            order = sorted({value for value in values if value is not None}, reverse=column.better > 0)
             if not column.better or len(order) < 2:
                 continue  # nothing to compare: a lone value is not "best"
             for cells, value in zip(rows, values, strict=True):
                 if value is not None and value in order[:2]:
-                    emphasis = "best" if value == order[0] else "second"
+                    emphasis: Emphasis = "best" if value == order[0] else "second"
                     cells[column.key] = replace(cells[column.key], emphasis=emphasis)
         return replace(self, rows=tuple(replace(row, cells=cells) for row, cells in zip(self.rows, rows, strict=True)))
 

@@ -55,8 +55,8 @@ def studies(groups: Sequence[Group]) -> list[Study]:
             continue
         main = first.reference
         label = first.labels[main] if main else rows[0]
-        own = [row for row in rows if row.startswith(f"{label}, ")] or rows
-        reference = next((row for row in own if row.endswith(f", {arm_title('frozen')}")), own[0])
+        mains = [row for row in rows if row.startswith(f"{label}, ")] or rows
+        reference = next((row for row in mains if row.endswith(f", {arm_title('frozen')}")), mains[0])
         margin = first.margin(first.new_tasks[0])
         values = {row: [table[row] for table in tables] for row in rows}
         counted = tuple(f"{base} ({len(own)} problems)" if len(own) > 1 else base for base, own in chosen.items())

@@ -175,7 +175,7 @@ def scatter_rows(
     """One marker per row with its intervals: colour by method, shape by arm. Few artists: each costs time."""
     x, y = ([row[name] for row in rows] for name in places)
     across, along = ([row.get(name) or 0.0 for row in rows] for name in errors)
-    shades = [colour(row["method"], methods) for row in rows]
+    shades: Any = [colour(row["method"], methods) for row in rows]  # one for each bar; the stub knows one for all
     axes.errorbar(x, y, along, across, ecolor=shades, elinewidth=0.7, alpha=0.5, fmt="none", zorder=2)
     for arm in arms:
         mine = [place for place, row in enumerate(rows) if row["arm"] == arm]
@@ -186,15 +186,14 @@ def scatter_rows(
     if crowded(methods):  # colours repeat: numbers tell the methods apart
         for row, *place in zip(rows, x, y, strict=True):
             text = str(list(methods).index(row["method"]) + 1)
-            axes.annotate(text, place, fontsize=5, ha="center", va="center", zorder=4)
+            axes.annotate(text, (place[0], place[1]), fontsize=5, ha="center", va="center", zorder=4)
 
 
 def rank_lines(axes: Axes, rows: Sequence[Row], value: str, shades: Sequence[str]) -> None:
     """One line per row from above: mean and interval."""
     x, y = [row[value] for row in rows], range(len(rows))
-    axes.errorbar(
-        x, y, xerr=[row["half_width"] or 0.0 for row in rows], ecolor=list(shades), elinewidth=1.0, fmt="none"
-    )
+    colours: Any = list(shades)
+    axes.errorbar(x, y, xerr=[row["half_width"] or 0.0 for row in rows], ecolor=colours, elinewidth=1.0, fmt="none")
     axes.scatter(x, y, 12, list(shades), zorder=3)
 
 

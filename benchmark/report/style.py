@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = {"joint": "s", "frozen": "o", "finetune": "^", "scratch": "X"}
 OTHER_MARKERS = ("D", "v", "P", "<", ">", "p", "h")
 
-SETTINGS = {
+SETTINGS: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,

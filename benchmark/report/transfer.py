@@ -32,7 +32,8 @@ def mean_degradation(stages: Sequence[Scores], old_tasks: Collection[str]) -> fl
 def worst_degradation(stages: Sequence[Scores], old_tasks: Collection[str]) -> float | None:
     """Largest `degradation` over the old tasks: the task that paid most, which a mean hides."""
     losses = degradation(stages, old_tasks).values()
-    return max(losses) if losses and all(loss is not None for loss in losses) else None
+    known = [loss for loss in losses if loss is not None]
+    return max(known) if known and len(known) == len(losses) else None
 
 
 def backward_transfer(stages: Sequence[Scores], old_tasks: Collection[str]) -> float | None:
@@ -106,10 +107,8 @@ def _difference(first: float | None, second: float | None) -> float | None:
 
 
 def _mean(values: Collection[float | None]) -> float | None:
-    values = list(values)
-    if not values or any(value is None for value in values):
-        return None
-    return math.fsum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _first(stages: Sequence[Scores], task: str) -> float | None:

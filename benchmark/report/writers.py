@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Any
 
 from tabulate import tabulate
 
@@ -61,7 +62,7 @@ def comma_separated(table: Table) -> str:
             header += [f"{column.key}{suffix}" for suffix in ("_half_width", "_n", "_code", "_marks")]
     writer.writerow(header)
     for row in table.rows:
-        line = []
+        line: list[Any] = []
         for column in table.columns:
             cell = row.cells[column.key]
             if column.kind == "text":

@@ -20,7 +20,7 @@ def set_up_torch(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # The same switch as use_deterministic_algorithms(True, warn_only=True), without its import of the compiler (4 s).
     torch.set_deterministic_debug_mode("warn")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a write per allocation
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs a write per allocation
     torch.backends.cudnn.benchmark = False
 
 

@@ -25,7 +25,7 @@ def evaluate(kind: str, predictions: NDArray, labels: NDArray) -> tuple[dict[str
     Returns metrics, reasons for those that are None, and the number of rows scored.
     """
     predictions, labels = defined(predictions, labels)
-    names = ("auc", "pr_auc", "log_loss", "normalised_entropy", "calibration_error")
+    names: tuple[str, ...] = ("auc", "pr_auc", "log_loss", "normalised_entropy", "calibration_error")
     if kind == "regression":
         names = ("r2", "rmse", "mae")
     if len(labels) == 0 or not np.isfinite(predictions).all():

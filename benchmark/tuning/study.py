@@ -172,7 +172,7 @@ def studies(
     for dataset in suite.datasets:
         for method in suite.methods:
             chosen = tuple(arms) or _usual_arms(method)
-            narrowed = {"datasets": (dataset,), "methods": (method,), "arms": chosen, "variants": {}}
+            narrowed: dict[str, Any] = {"datasets": (dataset,), "methods": (method,), "arms": chosen, "variants": {}}
             narrowed |= {"dataset_config": {}, "dataset_arm_config": {}, "config_file": None}
             narrowed |= {"search": {}, "track": "published"}
             one = suite.model_copy(update=narrowed)

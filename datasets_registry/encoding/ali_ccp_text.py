@@ -186,7 +186,7 @@ def _parse_common(text: np.ndarray, fields: Sequence[str]) -> tuple[np.ndarray, 
 
 def _commas(text: np.ndarray, ends: np.ndarray, per_row: int) -> np.ndarray:
     """Positions [rows, per_row] of the commas, which must be as many in each row."""
-    commas = np.flatnonzero(text == 44)
+    commas: np.ndarray = np.flatnonzero(text == 44)
     if len(commas) != per_row * len(ends):
         raise _Bad("a row has the wrong number of columns")
     commas = commas.reshape(-1, per_row)

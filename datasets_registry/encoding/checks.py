@@ -46,7 +46,7 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
             rates[task.name][name] = {"defined": defined, "positives": positives}
             if min(positives, defined - positives) == 0:
                 warnings.append(f"task '{task.name}': the {name} split has one class only ({positives}/{defined}).")
-    strongest = {
+    strongest: dict[str, dict[str, Any]] = {
         name: {"feature": best[0], "auc": round(best[1], 6)} for name, best in _strongest(tasks, directory, meta)
     }
     for name, best in strongest.items():
@@ -69,7 +69,7 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
     }
     tasks = [t for t in tasks if all(_enough(labels[t.name, name]) for name in ("train", "valid"))]
     found: dict[str, list[tuple[float, str]]] = {task.name: [] for task in tasks}
-    codes = {
+    codes: dict[str, Any] = {
         name: _load(directory, f"{name}.codes")[:LEAK_ROWS] if meta["categorical"] else None
         for name in ("train", "valid")
     }
@@ -91,10 +91,10 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
             if entry["name"] not in task.excludes:
                 one = _group_auc(values, *_tally(group, labels[task.name, "valid"], len(values)))
                 found[task.name].append((max(one, 1 - one), entry["name"]))
-    for task, results in found.items():
+    for task, results in found.items():  # type: ignore[assignment]  # a name, above a task
         if results:
             best = max(results)
-            yield task, (best[1], best[0])
+            yield task, (best[1], best[0])  # type: ignore[misc]
 
 
 def _suspects(tasks: list[Task], directory: Path, meta: dict[str, Any], allowed: Collection[str]) -> Iterator[str]:
@@ -102,8 +102,8 @@ def _suspects(tasks: list[Task], directory: Path, meta: dict[str, Any], allowed:
 
     Every other training row says what a value's mean label is, and the rows between them are told apart by it.
     """
-    codes = _load(directory, "train.codes")[:LEAK_ROWS] if meta["categorical"] else None
-    numbers = _load(directory, "train.numeric")[:LEAK_ROWS] if meta["numeric"] else None
+    codes: Any = _load(directory, "train.codes")[:LEAK_ROWS] if meta["categorical"] else None
+    numbers: Any = _load(directory, "train.numeric")[:LEAK_ROWS] if meta["numeric"] else None
     for task in tasks:
         labels = np.array(_load(directory, f"train.label.{task.name}")[:LEAK_ROWS])
         fit, rest = labels[::2], labels[1::2]

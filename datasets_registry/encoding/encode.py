@@ -391,7 +391,7 @@ def _write(
     digests: dict[str, str] = {}
     files: dict[str, Any] = {}
     for output in outputs:
-        values, hashes = output.close()
+        values, hashes = output.close()  # type: ignore[assignment]  # digests by name, above an array
         digests |= values
         files |= hashes
     files |= {name: integrity.of_file(scratch / name) for name in _write_vocabularies(scratch, fitted)}
@@ -438,11 +438,11 @@ def _write_vocabularies(scratch: Path, fitted: dict[str, Any]) -> list[str]:
     texts, written = {}, ["vocabulary.json"]
     for name, one in fitted.items():
         if isinstance(one, Vocabulary):
-            if one.values.dtype == object:
-                texts[name] = one.values.tolist()
+            if one.values.dtype == object:  # type: ignore[union-attr]  # fitted, so there
+                texts[name] = one.values.tolist()  # type: ignore[union-attr]
             else:
                 written.append(f"vocabulary.{name}.npy")
-                np.save(scratch / written[-1], one.values)
+                np.save(scratch / written[-1], one.values)  # type: ignore[arg-type]
     (scratch / "vocabulary.json").write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")
     return written
 

@@ -83,7 +83,7 @@ class OwnDataset(Dataset):
                 columns = {name: table[name].combine_chunks() for name in names}
                 yield self._chunk(columns, where, PARTS[key])
         for key in sorted(files, key=lambda key: PARTS[key]):
-            for columns in self._columns(files[key], chunk_rows):
+            for columns in self._columns(files[key], chunk_rows):  # type: ignore[assignment]  # a mapping, above a dict
                 yield self._chunk(columns, files[key], PARTS[key])
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:

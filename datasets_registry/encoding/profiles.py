@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 from benchmark.core.errors import UsageError, unknown_name
 from datasets_registry.base import Dataset
@@ -66,7 +67,7 @@ def apply(dataset: Dataset, words: str) -> tuple[Dataset, Profile]:
     return dataclasses.replace(dataset, name=f"{base.name}@{words}"), profile
 
 
-def _parse(dataset: Dataset, word: str) -> dict[str, float | int]:
+def _parse(dataset: Dataset, word: str) -> dict[str, Any]:
     for pattern, field in _WORDS:
         match = pattern.fullmatch(word)
         if match is None:

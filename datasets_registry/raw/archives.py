@@ -34,7 +34,7 @@ def open_plain(path: Path) -> Iterator[IO[bytes]]:
         file.seek(0)
         if zipped:
             with gzip.GzipFile(fileobj=file) as plain:
-                yield plain
+                yield plain  # type: ignore[misc]  # reads as every binary file does
         else:
             yield file
 
@@ -89,7 +89,7 @@ def _enter(stack: contextlib.ExitStack, file: IO[bytes], archive: Path, member: 
         raise DataError(f"{archive}: has no member '{member}'.")
     if not match.isfile():
         raise DataError(f"{archive}: member '{match.name}' is no regular file (a link or device); refused.")
-    opened = tar.extractfile(match)
+    opened = tar.extractfile(match)  # type: ignore[assignment]  # None for what is no file, refused above
     assert opened is not None
     return opened
 

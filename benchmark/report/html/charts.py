@@ -111,12 +111,12 @@ def scatter(
         marks.append(
             Mark(px, py, text, row["place"] % len(COLOURS), shape, size, bars_of, row["method"], arm_title(row["arm"]))
         )
-    zero = [axis.zero() for axis in (across, along)]
     note = "" if logarithmic else "A larger mark: more trained parameters. Bars: 95 % intervals, cut at the edge."
     shapes = tuple((arm_title(arm), SHAPES[marker(arm, arms)]) for arm in arms)
+    columns, data = _table(rows)
     return Chart(
-        title, *labels, across.ticks(), along.ticks(), tuple(marks), (), *zero, _methods(rows), shapes, *_table(rows),
-        note=note,
+        title, *labels, across.ticks(), along.ticks(), tuple(marks), zero_x=across.zero(), zero_y=along.zero(),
+        methods=_methods(rows), arms=shapes, columns=columns, data=data, note=note,
     )  # fmt: skip
 
 

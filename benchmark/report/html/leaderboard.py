@@ -11,6 +11,7 @@ from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Variant
 from benchmark.report.measures import (
     Clock,
+    Finder,
     arm_title,
     cell,
     degradation,
@@ -101,7 +102,9 @@ def _entry(
     }
     # A row is stale as a whole: said once, at its score.
     cells |= {key: _unmarked(found) for key, found in cells.items() if key != "score"}
-    finders = {"this arm": run, "stage 0": partial(group.baseline, variant, arm)} if not single else {"this arm": run}
+    finders: dict[str, Finder] = (
+        {"this arm": run, "stage 0": partial(group.baseline, variant, arm)} if not single else {"this arm": run}
+    )
     if variant.method != SINGLE_TASK:
         reference = next((v for v in group.variants if v.method == SINGLE_TASK), None)
         if reference is not None:

@@ -25,8 +25,9 @@ KINDS: dict[str, Maker] = {
     "gradnorm": GradNorm,
     "sdmgrad": SDMGrad,
     "famo": FastAdaptive,
-    **{name: lambda model, tasks, kind=kind: Scalarized(kind, model, tasks) for name, kind in SCALARIZERS.items()},
-    **{name: lambda model, tasks, kind=kind: Aggregated(kind, model, tasks) for name, kind in AGGREGATORS.items()},
+    # mypy infers no type of a lambda with a default
+    **{name: lambda model, tasks, kind=kind: Scalarized(kind, model, tasks) for name, kind in SCALARIZERS.items()},  # type: ignore[misc]
+    **{name: lambda model, tasks, kind=kind: Aggregated(kind, model, tasks) for name, kind in AGGREGATORS.items()},  # type: ignore[misc]
 }
 """By name, every way but the plain sum."""
 

@@ -92,7 +92,7 @@ class Aggregated(OfTasks):
     def state(self) -> dict[str, Tensor]:
         # torchjd keeps Nash-MTL's last solution, from which the next one starts, outside of its state_dict
         if hasattr(weighting := getattr(self.aggregator, "weighting", None), "prvs_alpha"):
-            return {"alpha": torch.as_tensor(weighting.prvs_alpha)}
+            return {"alpha": torch.as_tensor(weighting.prvs_alpha)}  # type: ignore[union-attr]  # it has one
         return self.aggregator.state_dict()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

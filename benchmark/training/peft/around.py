@@ -44,7 +44,7 @@ class Around(MultiTaskModel):
         self.backbone.tasks = (*self.backbone.tasks, task)
         return added
 
-    def weight_decay(self) -> list[tuple[nn.Parameter, float]]:
+    def weight_decay(self) -> list[tuple[Tensor, float]]:
         return self.backbone.weight_decay()
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
