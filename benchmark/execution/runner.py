@@ -22,7 +22,7 @@ from benchmark.core import numerics
 from benchmark.core.errors import BenchmarkError, visible
 from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
-from benchmark.execution import preemption, processes
+from benchmark.execution import calibration, preemption, processes
 from benchmark.execution.job import NO_ROOM, OUTPUT_LOST, PREEMPTED, TAKEN_OVER, Job, OutputLost, log_tail
 from benchmark.execution.locks import is_held
 from benchmark.records import provenance as environment
@@ -186,6 +186,9 @@ def _provenance(job: Job, device: torch.device, data: EncodedDataset, started: s
         bits_kind=environment.bits_kind(gpu),
         times_kind=environment.times_kind(job.jobs, gpu),
         numerics=numerics.in_force().mode,
+        times_version=calibration.TIMES_VERSION,
+        kernel=calibration.KERNEL,
+        kernel_milliseconds=calibration.kernel_milliseconds(device),
         cpu=environment.cpu(),
         gpu=gpu,
         device=device.type,

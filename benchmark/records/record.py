@@ -253,10 +253,14 @@ class Provenance(_Part):
     was lost by no fault of its own (a signal from outside) and started again; ``worker`` and ``host`` where it was done
     by a cluster. ``bits_kind`` and ``times_kind`` say, in words, between which runs bits and times compare;
     ``numerics`` is the numeric mode that was in force (`benchmark.core.numerics`). Older records lack these three:
-    their kinds are unknown.
+    their kinds are unknown. ``kernel_milliseconds`` is what the calibration step number ``kernel`` took just before the
+    run (`benchmark.execution.calibration`), ``times_version`` the harness' version as far as times go.
     """
 
-    later = frozenset({"data_code", "attempts", "worker", "host", "bits_kind", "times_kind", "numerics"})
+    later = frozenset(
+        {"data_code", "attempts", "worker", "host", "bits_kind", "times_kind", "numerics"}
+        | {"kernel", "kernel_milliseconds", "times_version"}
+    )
 
     commit: str | None
     dirty: bool | None
@@ -269,6 +273,9 @@ class Provenance(_Part):
     bits_kind: str | None = None
     times_kind: str | None = None
     numerics: str | None = None
+    times_version: int | None = None
+    kernel: int | None = None
+    kernel_milliseconds: Amount | None = None
     cpu: str
     gpu: str | None
     device: str

@@ -21,7 +21,8 @@ def without_times(out):
         for epoch in record["curve"]:
             epoch.pop("train_seconds")
             epoch.pop("validate_seconds")
-        for key in ("command", "started", "jobs", "times_kind", "commit", "dirty", "attempts", "worker", "host"):
+        places = ("command", "started", "jobs", "times_kind", "commit", "dirty", "attempts", "worker", "host")
+        for key in (*places, "kernel_milliseconds"):
             (record["provenance"] or {}).pop(key, None)
         found[record["run_id"]] = record
     return found
