@@ -21,10 +21,10 @@ from benchmark.cli.options import (
 )
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.core import numerics
+from benchmark.records.claims import read_claims
 from benchmark.records.record import read_records
 from benchmark.report import frame
 from benchmark.report.build import MAIN
-from benchmark.spec.claims import read_claims
 
 SHOWN = 20
 """So many of the runs that are left are named."""

@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import read_value
+from benchmark.records.claims import Claim, parse_claims
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import BudgetTable, StrictTable
-from benchmark.spec.claims import Claim, parse_claims
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -75,7 +75,7 @@ class Suite(StrictTable):
 
     ``margin`` is the largest loss of a score that counts as none: a number, or a table ``[margin]`` by
     "DATASET/TASK", task, metric ("auc", "r2") or "default". ``claim`` (``[[claim]]`` tables, see
-    `benchmark.spec.claims`) replaces the claims of the MPT-Rec paper, which are judged otherwise.
+    `benchmark.records.claims`) replaces the claims of the MPT-Rec paper, which are judged otherwise.
     """
 
     name: str

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.files import write_atomically
+from benchmark.records.claims import parse_claims
 from benchmark.records.record import read_records, read_trees
 from benchmark.report import (
     appendix,
@@ -37,7 +38,6 @@ from benchmark.report.groups import Group, Options, canonical, group_records, va
 from benchmark.report.measures import machine_kind
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot
-from benchmark.spec.claims import parse_claims
 
 MAIN = ("claims", "study_", "old_tasks", "old_task_effect", "new_task", "across_datasets")
 """Tables that a run ends with; the others are files."""

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmark.records.claims import Claim, parse_claims
 from benchmark.records.record import Record
 from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import JOINT, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
@@ -31,7 +32,6 @@ from benchmark.report.measures import (
     trained,
 )
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.spec.claims import Claim, parse_claims
 
 DEFAULT = Path(__file__).with_name("mpt_rec_claims.toml")
 

@@ -12,6 +12,7 @@ import pytest
 
 from benchmark import report
 from benchmark.core.errors import UsageError
+from benchmark.records.claims import Claim, read_claims
 from benchmark.records.record import read_record, read_records, run_directory, run_id, write_record
 from benchmark.records.row_noise import row_noise
 from benchmark.report import claims as judging
@@ -21,7 +22,6 @@ from benchmark.report.comparisons import against_reference, degradations, worse_
 from benchmark.report.cost import fronts
 from benchmark.report.groups import Options, Sample, group_records
 from benchmark.report.model import Cell
-from benchmark.spec.claims import Claim, read_claims
 from tests.report import made
 from tests.report.conftest import TITLES
 
