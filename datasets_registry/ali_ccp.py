@@ -52,7 +52,7 @@ class AliCCP(Dataset):
         skeleton, common_path = files[f"{which}_skeleton"], files[f"{which}_common"]
         common = ali_ccp_text.read_common(common_path, FIELDS)
         for block in ali_ccp_text.read_joined(skeleton, common_path, common, FIELDS, chunk_rows):
-            yield self._chunk(*block, part=part)
+            yield self._chunk(*block, part=part, path=skeleton)
 
     def _read_prepared(self, path: Path, part: int, chunk_rows: int) -> Iterator[Chunk]:
         import numpy as np
@@ -63,7 +63,7 @@ class AliCCP(Dataset):
         for batch in delimited.read(path, prepared_layout(path), chunk_rows, row_bytes=90):
             values = np.stack([to_numpy(batch[name]) for name in FIELDS], 1)
             labels = (delimited.indicator(batch[name]) for name in ("click", "purchase"))
-            yield self._chunk(*labels, values, part=part)  # type: ignore[misc, arg-type]  # two labels
+            yield self._chunk(*labels, values, part=part, path=path)  # type: ignore[misc, arg-type]  # two labels
 
     def configuration(self) -> str:
         return "vocabularies count validation rows" if self.fit_validation else ""
@@ -72,20 +72,29 @@ class AliCCP(Dataset):
         return dataclasses.replace(self, split="aitm", fit_validation=True) if word == "aitm" else None
 
     def _chunk(
-        self, click: np.ndarray, conversion: np.ndarray, values: np.ndarray, key: np.ndarray | None = None, *, part: int
+        self,
+        click: np.ndarray,
+        conversion: np.ndarray,
+        values: np.ndarray,
+        key: np.ndarray | None = None,
+        *,
+        part: int,
+        path: Path,
     ) -> Chunk:
         import numpy as np
 
         from datasets_registry.encoding.vocabulary import to_arrow
 
+        notes: tuple[str, ...] = ()
         kept = click >= conversion
         if not kept.all():
             click, conversion, values = click[kept], conversion[kept], values[kept]
             key = None if key is None else key[kept]
+            notes = (f"{path.name}: rows with a purchase and no click are left out, as in the published preparations.",)
         columns = {name: to_arrow(values[:, i]) for i, name in enumerate(FIELDS)}
         labels = {"click": click, "conversion": conversion, "conversion_clicked": conversion}
         keys = {} if key is None else {"group": key.view(np.int64)}
-        return Chunk(features=columns, labels=labels, part=part, keys=keys)
+        return Chunk(features=columns, labels=labels, part=part, keys=keys, notes=notes)
 
     def recognises(self, directory: Path) -> Mapping[str, Path] | None:
         """The prepared layout, where the raw files are not."""

@@ -57,6 +57,7 @@ def check(dataset: Dataset, directory: Path, meta: dict[str, Any]) -> dict[str, 
                 f"features, or name it in allow_leaks if it is legitimate."
             )
     warnings += _suspects([task for task in tasks if task.name not in strongest], directory, meta, dataset.allow_leaks)
+    warnings += _out_of_order(dataset, directory)
     return {"warnings": warnings, "base_rates": rates, "single_feature_auc": strongest}
 
 
@@ -126,6 +127,21 @@ def _suspects(tasks: list[Task], directory: Path, meta: dict[str, Any], allowed:
                     f"feature '{name}' alone predicts task '{task.name}' with AUC {value:.4f} on training rows, "
                     "few of which are of the smaller class: a copy of the label? Then list it in excludes, or drop it."
                 )
+
+
+def _out_of_order(dataset: Dataset, directory: Path) -> Iterator[str]:
+    """Warnings for steps of the dataset's funnel that rows take without the step before."""
+    for earlier, later in zip(dataset.funnel, dataset.funnel[1:]):
+        found, steps = 0, 0
+        for name in SPLITS:
+            before, after = (_load(directory, f"{name}.label.{task}") for task in (earlier, later))
+            found += int(((before == 0) & (after == 1)).sum())
+            steps += int((after == 1).sum())
+        if found:
+            yield (
+                f"{found:,} of the {steps:,} rows with '{later}' are without '{earlier}', which comes before it in the "
+                "funnel; they are kept as they are."
+            )
 
 
 def _enough(labels: np.ndarray) -> bool:

@@ -99,6 +99,23 @@ def test_bad_row_is_located(raw, tmp_path, old, new, says):
     assert any(says in problem for problem in validate("ali_ccp", data_dir=tmp_path))
 
 
+def test_purchases_without_a_click_are_left_out_and_said(raw, tmp_path):
+    for path in raw.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = prepare("ali_ccp", data_dir=tmp_path)
+    skeleton = tmp_path / SKELETON
+    lines = skeleton.read_text().splitlines(keepends=True)
+    clean = [place for place, line in enumerate(lines) if line.split(",")[1:3] == ["0", "0"]][:7]
+    for place in clean:
+        number, _, rest = lines[place].split(",", 2)
+        lines[place] = f"{number},0,1{rest[1:]}"
+    skeleton.write_text("".join(lines))
+    after = prepare("ali_ccp", data_dir=tmp_path)
+    assert after.meta["rows_read"] == before.meta["rows_read"] - 7
+    said = f"{SKELETON}: rows with a purchase and no click are left out, as in the published preparations."
+    assert after.warnings.count(said) == 1
+
+
 def test_lost_common_features_are_named(raw, tmp_path):
     for path in raw.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

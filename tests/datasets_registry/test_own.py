@@ -71,6 +71,17 @@ def test_a_funnel_is_declared_by_name(shop):
         read_schema(path)
 
 
+def test_a_step_without_the_one_before_it_is_counted_and_said(shop):
+    text = SCHEMA.replace('[tasks.purchase]\nspace = "click"', 'funnel = ["click", "purchase"]')
+    (shop / "shop.toml").write_text(text)
+    assert not any("funnel" in warning for warning in prepare(read_schema(shop / "shop.toml")).warnings)
+    table = (shop / "shop.csv").read_text()
+    bought = table.count(",1,1\n")
+    (shop / "shop.csv").write_text(table.replace(",0,0\n", ",0,1\n", 3))
+    (said,) = [warning for warning in prepare(read_schema(shop / "shop.toml")).warnings if "funnel" in warning]
+    assert said.startswith(f"3 of the {bought + 3} rows with 'purchase' are without 'click'")
+
+
 def test_parquet_gives_the_same_arrays_as_csv(shop):
     import csv
 
