@@ -100,16 +100,14 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of about ``chunk_rows`` rows: text as dictionaries, integers int64, numbers float64.
 
-    Columns of kind "skip" are left out. ``skipped`` receives a sentence when the layout's ragged rows were left out.
+    Columns of kind "skip" are left out. ``skipped`` receives a sentence for each of the layout's ragged rows.
     Raises DataError with file, line and column for the first bad row.
     """
     import pyarrow as pa
 
-    rows, ragged = 0, [0]
+    rows, ragged = 0, [] if skipped is None else skipped
     try:
         for batch in _batches(path, layout, min(max(chunk_rows * row_bytes, 1 << 12), BLOCK), ragged):
-            if ragged[0] and skipped is not None:
-                skipped[:] = [f"{path.name}: {ragged[0]} rows left out that have another number of cells."]
             rows += batch.num_rows
             if batch.num_rows:
                 yield batch
@@ -120,13 +118,13 @@ def read(
     except DAMAGE as error:
         raise DataError(f"{path}: damaged or cut off ({error}); delete it and fetch it again.") from error
     if rows == 0:
-        for line, _, problem in _bad_rows(path, layout) if ragged[0] else ():
+        for line, _, problem in _bad_rows(path, layout) if ragged else ():
             raise DataError(f"{path}, line {line}: {problem}")
         raise DataError(f"{path}: the file holds no rows.")
 
 
-def _batches(path: Path, layout: Layout, block: int, ragged: list[int]) -> Iterator[pa.RecordBatch]:
-    """What the file holds, read in blocks of so many bytes; ``ragged[0]`` counts rows left out.
+def _batches(path: Path, layout: Layout, block: int, ragged: list[str]) -> Iterator[pa.RecordBatch]:
+    """What the file holds, read in blocks of so many bytes; ``ragged`` receives a sentence for each row left out.
 
     Raises ArrowInvalid for anything the layout forbids.
     """
@@ -136,8 +134,9 @@ def _batches(path: Path, layout: Layout, block: int, ragged: list[int]) -> Itera
     types = {"text": pa.dictionary(pa.int32(), pa.string()), "integer": pa.int64(), "number": pa.float64()}
 
     def left_out(row: Any) -> str:
-        ragged[0] += 1
-        return "skip" if ragged[0] <= layout.ragged else "error"
+        cells = f"{row.actual_columns} cells instead of {row.expected_columns}"
+        ragged.append(f"{path.name}: line {row.number} is left out, it has {cells}.")
+        return "skip" if len(ragged) <= layout.ragged else "error"
 
     order = columns_of(path, layout)
     columns = [column for column in order if column.kind != "skip"]
@@ -203,7 +202,7 @@ def check(path: Path, layout: Layout) -> Iterator[tuple[int, str, str]]:
     refused: Exception | None = None
     with contextlib.suppress(*DAMAGE):  # the second look says how far it came
         try:
-            if sum(batch.num_rows for batch in _batches(path, layout, BLOCK, [0])):
+            if sum(batch.num_rows for batch in _batches(path, layout, BLOCK, [])):
                 return
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             refused = error
