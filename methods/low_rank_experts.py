@@ -41,7 +41,8 @@ class LowRankExperts(MultiTaskModel):
 
     Own choices, not known from the paper: the attention's form and its width ``key``, the rank, the penalty's weight,
     and that tasks learnt together in stage 0, backbone included, attend to one another. Logits tower_t(x) [B]. A new
-    task gets adapters, a query, a key and a tower; the frozen arm trains nothing else.
+    task gets adapters, a query, a key and a tower; the frozen arm trains nothing else. Tasks that arrive together count
+    in the order in which they are named.
     """
 
     @dataclass(frozen=True)
@@ -95,8 +96,9 @@ class LowRankExperts(MultiTaskModel):
         return terms
 
     def seen_by(self, name: str) -> list[str]:
-        """Tasks whose experts a task reads: those of stage 0, and for a new one itself too."""
-        return [*self.old, name] if name not in self.old else list(self.old)
+        """Tasks whose experts a task reads: those of stage 0, and for a new one those added before it and itself."""
+        tasks = list(self.towers)
+        return list(self.old) if name in self.old else tasks[: tasks.index(name) + 1]
 
     def attention(self, name: str) -> Tensor:
         """Coefficients of a task [tasks it sees]; they sum to their number."""

@@ -134,6 +134,20 @@ class MaskedSharedBottom(MultiTaskModel):
             return levels[-1].mask
         return max(candidates, key=lambda level: level.score).mask
 
+    def warnings(self, kept_epoch: int) -> list[str]:
+        shares = [
+            1 - float(sum(kept.sum() for kept in mask.layers()) / sum(kept.numel() for kept in mask.layers()))
+            for mask in self.masks.values()
+        ]
+        if min(shares) > self.config.threshold:
+            return []
+        least, wanted = f"{100 * min(shares):.0f} %", f"{100 * self.config.threshold:.0f} %"
+        rounds = self.config.rounds
+        return [
+            f"{self.info.title}'s masks take out {least} of a task's weights, not the {wanted} it asks for: {rounds} "
+            "rounds of its search are too few."
+        ]
+
     def _fit(
         self,
         training: Training,

@@ -29,6 +29,8 @@ from methods.layers import MLP, Discriminator, FeatureEmbedding, Gate, TaskEmbed
 from methods.prompts import PromptHead, divergence, entropy, mean_of
 
 CLUSTERING_ROWS = 4096
+RELEASED_INTERVALS = 5
+"""Clustering intervals in the shortest budget of the released scripts: 10 epochs, an assignment every second one."""
 
 
 @register_method(
@@ -61,10 +63,12 @@ class MPTRec(MultiTaskModel):
     and the raw s_i are mixed, as in the code. ``cluster_scale="rank"`` is an addition: raw losses of tasks with very
     different base rates put nearly all rows into one environment.
 
-    A deviation for budgets of a few epochs, ``adversary="assigned"``: nothing is reversed before environments have been
-    assigned (until then the discriminator alone learns, from the random ids), p counts from there, and that is half-way
-    through the epochs at the latest. ``"as_released"`` reverses from the first step, against random environments,
-    and assigns every ``clustering_interval`` epochs whatever the budget. docs/deviations.md has what was measured.
+    ``adversary="as_released"`` reverses from the first step, at first against random environments, and assigns every
+    ``clustering_interval`` epochs whatever the budget. A deviation for budgets of a few epochs, ``"assigned"``: nothing
+    is reversed before environments have been assigned (until then the discriminator alone learns, from the random ids),
+    p counts from there, and that is half-way through the epochs at the latest. ``"by_budget"`` is as released in
+    budgets as long as the released ones, of 5 intervals (10 epochs) or more, and "assigned" in shorter ones.
+    docs/deviations.md has what was measured.
 
     Ablations: ``use="general"`` (share-only) or ``"specific"`` (specific-only) drops the other representation from
     the fused prediction and from the new task's head, the parameters left unused stay in the model; ``env_coe=0`` is
@@ -83,7 +87,7 @@ class MPTRec(MultiTaskModel):
         l2_dnn: float = 3e-5
         gen_coe: float = 0.9
         env_coe: float = 0.1
-        adversary: str = "assigned"
+        adversary: str = "by_budget"
         reversal: str = "progress"
         clustering_interval: int = 2
         cluster_on: str = "general"
@@ -95,7 +99,7 @@ class MPTRec(MultiTaskModel):
 
         def __post_init__(self) -> None:
             allowed = {
-                "adversary": ("assigned", "as_released"),
+                "adversary": ("by_budget", "assigned", "as_released"),
                 "reversal": ("progress", "as_released"),
                 "cluster_on": ("general", "fused"),
                 "cluster_scale": ("raw", "rank"),
@@ -127,6 +131,7 @@ class MPTRec(MultiTaskModel):
         self.environments: Tensor | None = None
         self._assignments: list[list[int]] = []  # epoch, then rows of each environment, once per assignment
         self._first_assignment = config.clustering_interval
+        self._waited = config.adversary == "assigned"
         self._batch_size = 1
 
     # ---- stage 1 --------------------------------------------------------------------------------------------------
@@ -171,7 +176,8 @@ class MPTRec(MultiTaskModel):
                 prediction = outputs.get(f"general/{task.name}", outputs[task.name])
                 term = mean_loss(task, prediction, batch.labels[task.name])
                 terms[f"general/{task.name}"] = self.config.gen_coe * term
-        if self.config.adversary != "as_released":
+        self._waited = self._waits(progress.epochs)
+        if self._waited:
             self._first_assignment = min(self.config.clustering_interval, max(1, progress.epochs // 2))
         if self.config.env_coe:
             assert self.environments is not None and batch.index is not None, "start_training has not been called"
@@ -181,9 +187,9 @@ class MPTRec(MultiTaskModel):
         return terms
 
     def reversal_strength(self, batch: Batch, progress: Progress) -> float:
-        """Lambda of this step; 0 while ``adversary="assigned"`` waits for environments."""
+        """Lambda of this step; 0 while the adversary waits for environments."""
         fraction = progress.fraction
-        if self.config.adversary == "assigned":
+        if self._waits(progress.epochs):
             if not self._assignments or self._assignments[0][0] >= progress.epochs:
                 return 0.0
             start = self._assignments[0][0] / progress.epochs
@@ -194,6 +200,12 @@ class MPTRec(MultiTaskModel):
             steps = progress.step + (progress.epoch - 1) * self._batch_size
             fraction = steps / (progress.epochs * self._batch_size)
         return 2 / (1 + math.exp(-10 * fraction)) - 1
+
+    def _waits(self, epochs: int) -> bool:
+        """Whether nothing is reversed before environments are assigned, in a budget of so many epochs."""
+        if self.config.adversary == "by_budget":
+            return epochs < RELEASED_INTERVALS * self.config.clustering_interval
+        return self.config.adversary == "assigned"
 
     def start_training(self, rows: Rows, generator: torch.Generator) -> None:
         if self._adversary:
@@ -253,7 +265,7 @@ class MPTRec(MultiTaskModel):
         if first is not None and kept_epoch > first:
             return []
         when = f"the first assignment of environments came after epoch {first}" if first else "none were assigned"
-        against = "random environments only" if self.config.adversary == "as_released" else "no environments at all"
+        against = "no environments at all" if self._waited else "random environments only"
         return [f"MPT-Rec's adversary did not act: the kept epoch {kept_epoch} was trained against {against}, {when}."]
 
     @torch.no_grad()

@@ -37,7 +37,8 @@ class PCL(MultiTaskModel):
 
     Own choices, not known from the paper: the attention's query is the row, so that the context differs from row to
     row; k; that the tasks of stage 0, learnt together with the backbone, see one another. A new task gets a prompt, Q,
-    K and a tower; the frozen arm trains nothing else.
+    K and a tower; the frozen arm trains nothing else. Tasks that arrive together count in the order in which they are
+    named.
     """
 
     @dataclass(frozen=True)
@@ -75,8 +76,9 @@ class PCL(MultiTaskModel):
         return {name: self._task(name, features["z"]) for name in self.new_tasks}
 
     def seen_by(self, name: str) -> list[str]:
-        """Tasks whose prompts a task reads: those of stage 0, and for a new one itself too."""
-        return [*self.old, name] if name not in self.old else list(self.old)
+        """Tasks whose prompts a task reads: those of stage 0, and for a new one those added before it and itself."""
+        tasks = list(self.towers)
+        return list(self.old) if name in self.old else tasks[: tasks.index(name) + 1]
 
     def _task(self, name: str, z: Tensor) -> Tensor:
         own = self.prompts[name]

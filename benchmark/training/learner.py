@@ -152,6 +152,12 @@ class Learner:
             self.balance.end_epoch()
         self.model.end_epoch(number, self.rows)
 
+    def warnings(self, kept_epoch: int) -> list[str]:
+        """What a reader of the scores has to know: that what method, balancing or arm are about did not act."""
+        balance = self.balance.warnings(kept_epoch) if self.balance is not None else []
+        unprobed = "nothing was probed: the budget has one epoch, and so this is plain fine-tuning."
+        return [*self.model.warnings(kept_epoch), *balance, *([unprobed] if self.head and not self.probing else [])]
+
     def optimizer(self, learning_rate: float) -> torch.optim.Adam:
         """Of everything that is trained, the balancer's own weights among it."""
         parameters = [*self.trained, *(self.balance.parameters() if self.balance else ())]

@@ -29,7 +29,7 @@ from benchmark.training.balancing import balancer
 from benchmark.training.diagnostics import diagnose
 from benchmark.training.forgetting import Setting, continual
 from benchmark.training.learner import Learner, Streams
-from benchmark.training.models import build_or_continue, check_outputs, make_model
+from benchmark.training.models import check_outputs, go_on, make_model, start
 from benchmark.training.preparation import prepare
 from benchmark.training.rows import ChosenRows, DataRows, labelled_rows
 from benchmark.training.scoring import HeldOutRows, ValidationRows, Vault
@@ -94,13 +94,15 @@ def execute(
         valid = ValidationRows(data, schema, [data.tasks[name] for name in key.tasks], device)
         held_out = HeldOutRows(data, "test" if on_test else "valid", schema, device)
     with clock("build"):
-        model, trained, warnings = build_or_continue(key, config, arm, data, schema, stage0, device)
+        model, warnings = start(key, config, data, schema, stage0, device)
+    before = held_out.predict(model, known_before(key)) if arm.frozen else None  # as the run before left them
+    with clock("build"):
+        model, trained, more = go_on(model, key, data, device)
         balance = balancer(options.balancing, model, key.tasks)
         streams = Streams(key.dataset, key.method, key.seed)
         learner = Learner(model, rows, trained, streams, device, arm.frozen, balance=balance)
     _check_step(learner, arm, options)
     check_outputs(model, valid.rows)
-    before = held_out.predict(model, known_before(key)) if arm.frozen else None
     with clock("cache"):
         _set_up(learner, valid, key, data, schema, budget)
 
@@ -125,7 +127,7 @@ def execute(
         rows_per_second=len(learner.rows) * len(result.curve) / max(result.train_seconds, 1e-9),
         train_rows=len(learner.rows),
         invariants=invariants,
-        warnings=[*warnings, *model.warnings(result.selection.epoch)],
+        warnings=[*warnings, *more, *learner.warnings(result.selection.epoch)],
         diagnostics=diagnose(model, learner.rows) if on_test else {},
     )
     return _scored(outcome, predictions, held_out, data, model) if on_test else _measured(outcome, model)

@@ -175,6 +175,13 @@ def test_dwa_weighs_by_the_rates_of_the_last_two_epochs():
     assert torch.allclose(model.w.grad[:3], 3 * torch.softmax(rates / 2, 0))
 
 
+def test_dwa_says_when_the_budget_ends_before_it_acts():
+    config = {"balancing": "dwa"}
+    short = execute(key(config=config, epochs=2, patience=2), FakeData(), CPU)
+    assert any("DWA did not act" in warning for warning in short.warnings)
+    assert balancer("dwa", Line(), NAMES).warnings(3) == [] == balancer("stch", Line(), NAMES).warnings(1)
+
+
 def test_sdmgrads_weights_solve_the_papers_problem_on_independent_samples():
     """Algorithm 1: w moves on the simplex against J J'w, pulled to the mean by lambda; a task whose gradient the others
     oppose is the one to go by."""

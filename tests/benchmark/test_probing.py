@@ -52,4 +52,6 @@ def test_patience_counts_from_where_fine_tuning_begins_and_one_epoch_is_left_to_
     _, path = stage0
     outcome = run(path, epochs=6, share=0.9, patience=1)
     assert outcome.selection.epochs_run >= 6  # five of probing, however they went, and the one that follows
-    assert len(run(path, epochs=1).curve) == 1
+    one = run(path, epochs=1)
+    assert len(one.curve) == 1 and any("nothing was probed" in warning for warning in one.warnings)
+    assert not outcome.warnings

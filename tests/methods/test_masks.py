@@ -102,6 +102,14 @@ def test_preparing_leaves_fresh_weights_and_masks_above_the_threshold():
             # scores rise with every round here, so the best is the last
             assert share == pytest.approx(expected or 0.6126, abs=3e-3)
         assert not torch.equal(model.masks["a"].layers()[0], model.masks["b"].layers()[0])
+        assert not model.warnings(1)
+
+
+def test_a_search_too_short_to_prune_enough_says_so():
+    model = on_fake_data(rounds=3)
+    model.prepare(preparation(model))
+    (warning,) = model.warnings(1)
+    assert "19 %" in warning and "40 %" in warning
 
 
 def test_masks_are_chosen_on_validation_scores_of_the_task():

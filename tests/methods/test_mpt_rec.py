@@ -168,7 +168,7 @@ def test_rows_without_any_label_keep_their_environment():
 
 def test_training_state_restores_the_environments():
     rows = ToyRows(tasks(), 60)
-    model, other = build("mpt_rec", tasks()), build("mpt_rec", tasks())
+    model, other = (build("mpt_rec", tasks(), adversary="assigned") for _ in range(2))
     model.start_training(rows, torch.Generator().manual_seed(0))
     other.start_training(rows, torch.Generator().manual_seed(1))
     assert not torch.equal(model.environments, other.environments)
@@ -185,7 +185,7 @@ def test_training_state_restores_the_environments():
 def test_nothing_is_reversed_before_environments_are_assigned(epochs, first):
     """They are after the interval's two epochs, or half-way through the budget; the ramp starts there."""
     rows = ToyRows(tasks(), 64)
-    model = build("mpt_rec", tasks())
+    model = build("mpt_rec", tasks(), adversary="assigned")
     model.start_training(rows, torch.Generator().manual_seed(0))
     batch = rows.take(torch.arange(64))
     for epoch in range(1, epochs + 1):
@@ -201,14 +201,32 @@ def test_nothing_is_reversed_before_environments_are_assigned(epochs, first):
         model.end_epoch(epoch, rows)
         assert torch.equal(before, model.environments) or epoch == first or epoch % 2 == 0
     model.train()
-    first_epoch = build("mpt_rec", tasks()).train()
+    first_epoch = build("mpt_rec", tasks(), adversary="assigned").train()
     first_epoch.start_training(rows, torch.Generator().manual_seed(0))
     first_epoch.loss(batch, first_epoch(batch), at(1, 3, epochs, 4))["environment"].backward()
     assert first_epoch.discriminator.weight.grad.abs().sum() > 0
     assert all(p.grad is None or not p.grad.any() for p in first_epoch.general.parameters())
 
 
-@pytest.mark.parametrize(("adversary", "words"), [("assigned", "no environments"), ("as_released", "random environ")])
+@pytest.mark.parametrize(("epochs", "same_as"), [(30, "as_released"), (10, "as_released"), (9, "assigned")])
+def test_by_default_budgets_as_long_as_the_papers_are_trained_as_released(epochs, same_as):
+    """To the bit: environments after epochs 2, 4, ..., lambda from the first step on."""
+    rows = ToyRows(tasks(), 64)
+    weights, assigned = [], []
+    for choice in ({}, {"adversary": same_as}):
+        model = build("mpt_rec", tasks(), **choice)
+        fit(model, rows, epochs=epochs)
+        weights.append(model.state_dict())
+        assigned.append([epoch for epoch, *_ in model._assignments])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert assigned[0] == assigned[1] == [*range(2, epochs + 1, 2)]
+    before_any = build("mpt_rec", tasks()).reversal_strength(None, at(2, 3, epochs, 4))
+    assert before_any == pytest.approx(
+        2 / (1 + math.exp(-10 * 7 / (4 * epochs))) - 1 if same_as == "as_released" else 0.0
+    )
+
+
+@pytest.mark.parametrize(("adversary", "words"), [("by_budget", "no environments"), ("as_released", "random environ")])
 def test_a_run_whose_adversary_did_not_act_says_so(adversary, words):
     rows = ToyRows(tasks(), 64)
     model = build("mpt_rec", tasks(), adversary=adversary)

@@ -53,6 +53,25 @@ def test_a_second_new_task_leaves_the_first_alone(method):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize(("method", "own"), [("pcl", "prompts"), ("low_rank_experts", "adapters")])
+def test_a_task_that_comes_later_reads_what_earlier_ones_learnt_and_trains_none_of_it(method, own):
+    """What these two methods are about: a chain's tasks stand on those before them."""
+    model = build(method, tasks())
+    grow(model, Task("new"))
+    grow(model, Task("newer"))
+    model.train()
+    assert model.seen_by("a") == ["a", "b"]
+    assert model.seen_by("newer") == ["a", "b", "new", "newer"]
+    batch = ToyRows([Task("newer")], 64).take(torch.arange(64))
+    with torch.no_grad():
+        before = model(batch)["newer"]
+        for parameter in getattr(model, own)["new"].parameters():
+            parameter.add_(1.0)
+        assert not torch.equal(before, model(batch)["newer"])
+    model(batch)["newer"].sum().backward()
+    assert all(parameter.grad is None for parameter in getattr(model, own)["new"].parameters())
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_order_in_which_tasks_are_named_changes_nothing(method):
     batch = ToyRows(tasks(), 64).take(torch.arange(64))

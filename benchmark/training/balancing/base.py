@@ -33,6 +33,10 @@ class Balancer:
     def end_epoch(self) -> None:
         """Called when an epoch's training is over."""
 
+    def warnings(self, kept_epoch: int) -> list[str]:
+        """As those of a method (`MultiTaskModel.warnings`): that it did not act in this budget."""
+        return []
+
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parts of the balancer."""
         return []

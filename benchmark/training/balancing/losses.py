@@ -23,6 +23,9 @@ class _Scalarizer:
     scale: Callable[[int], float]
 
 
+RATES_FROM = 2
+"""Epochs after which DWA has the two means whose ratio it goes by; until then all tasks weigh 1."""
+
 SCALARIZERS = {
     "uncertainty": _Scalarizer(lambda jd, tasks: jd.UW(tasks), lambda tasks: 2.0),
     "imtl_l": _Scalarizer(lambda jd, tasks: jd.IMTLL(tasks), lambda tasks: 1.0),
@@ -53,6 +56,13 @@ class Scalarized(OfTasks):
     def end_epoch(self) -> None:
         if callable(roll := getattr(self.scalarizer, "step", None)):  # DWA goes by the means of epochs
             roll()
+
+    def warnings(self, kept_epoch: int) -> list[str]:
+        if kept_epoch > RATES_FROM or not callable(getattr(self.scalarizer, "step", None)):
+            return []
+        return [
+            f"DWA did not act: it weighs by the rates of two epochs, and the kept epoch {kept_epoch} is one of them."
+        ]
 
     def state(self) -> dict[str, Tensor]:
         # torchjd keeps DWA's means of past epochs outside of its state_dict
