@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.core.seeding import stream_seed
 from benchmark.records.record import Key
-from benchmark.spec.arms import Arm
+from benchmark.spec.arms import ARMS, Arm
 from benchmark.training.peft import adapt
 from benchmark.training.rows import DataRows
 from datasets_registry.schema import Schema, Task
@@ -91,32 +91,40 @@ def _spread(parameter: Tensor) -> float:
     return float(parameter.detach().float().square().mean().sqrt())
 
 
-def build_or_continue(
-    key: Key,
-    config: Mapping[str, Any],
-    arm: Arm,
-    data: EncodedDataset,
-    schema: Schema,
-    stage0: Path | None,
-    device: torch.device,
-) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
-    """The model of a run on its device, what is trained, and warnings."""
+def start(
+    key: Key, config: Mapping[str, Any], data: EncodedDataset, schema: Schema, stage0: Path | None, device: torch.device
+) -> tuple[MultiTaskModel, list[str]]:
+    """The model that a run begins with, on its device, and warnings: a fresh one of its tasks, or one that is continued
+    as the run before it left it, without the tasks that this run takes in."""
     words = (key.dataset, key.method, key.seed)
-    if not arm.from_stage0:
+    if not ARMS[key.arm].from_stage0:
         model, warnings = build_model(key.method, config, schema, [data.tasks[name] for name in key.tasks], words)
-        model.to(device)
-        return model, list(model.parameters()), warnings
+        return model.to(device), warnings
     assert stage0 is not None
     model, _ = build_model(key.method, config, schema, [data.tasks[name] for name in key.old_tasks], words)
-    options = arm.resolve(key.arm_config)
-    *earlier, last = [[name] for name in key.chain] or [key.new_tasks]
-    for place, names in enumerate(earlier):
-        model, _, _ = take_in(model, arm, [data.tasks[name] for name in names], options, words, key.chain[:place])
+    for place, name in enumerate(key.chain[:-1]):
+        model, _, _ = _take_in(model, key, [data.tasks[name]], place)
     model.load_state_dict(torch.load(stage0, map_location="cpu", weights_only=True))
-    new = [data.tasks[name] for name in last]
-    model, trained, warnings = take_in(model, arm, new, options, words, key.chain[:-1])
-    model.to(device)
-    return model, trained, warnings
+    return model.to(device), []
+
+
+def go_on(
+    model: MultiTaskModel, key: Key, data: EncodedDataset, device: torch.device
+) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
+    """A model of `start` with what the run takes in, what is trained of it, and warnings."""
+    if not ARMS[key.arm].from_stage0:
+        return model, list(model.parameters()), []
+    new = [data.tasks[name] for name in key.chain[-1:] or key.new_tasks]
+    model, trained, warnings = _take_in(model.to("cpu"), key, new, max(len(key.chain) - 1, 0))
+    return model.to(device), trained, warnings
+
+
+def _take_in(
+    model: MultiTaskModel, key: Key, new: Sequence[Task], place: int
+) -> tuple[MultiTaskModel, list[nn.Parameter], list[str]]:
+    """What comes after the first ``place`` tasks of a chain, taken in by the run's arm."""
+    arm, words = ARMS[key.arm], (key.dataset, key.method, key.seed)
+    return take_in(model, arm, new, arm.resolve(key.arm_config), words, key.chain[:place])
 
 
 def check_outputs(model: MultiTaskModel, rows: DataRows) -> None:

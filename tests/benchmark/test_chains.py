@@ -8,7 +8,8 @@ from benchmark.records.lineage import ancestors, keeps_weights, known_before, pa
 from benchmark.records.record import Key, run_id
 from benchmark.spec.arms import ARMS
 from benchmark.training.meters import weights_fingerprint
-from benchmark.training.protocol import execute
+from benchmark.training.protocol import InvariantBroken, execute
+from methods import METHODS
 from tests.benchmark.fakes import FakeData
 from tests.benchmark.test_protocol import CPU, _through_disk, auc
 
@@ -59,6 +60,24 @@ def test_serving_costs_grow_by_a_pass_with_every_adapted_task(tmp_path):
     added = second.flops.forward - first.flops.forward
     assert added > 0.9 * first.flops.forward
     assert added <= third.flops.forward - second.flops.forward < 1.5 * added
+
+
+@pytest.mark.parametrize("spoilt", [("b",), ("b", "c")])
+def test_a_method_that_changes_known_tasks_by_taking_one_in_is_caught_at_that_stage(tmp_path, monkeypatch, spoilt):
+    """Before training has begun: what counts are the predictions of the run before."""
+    shared_bottom = METHODS.get("shared_bottom")
+    add_task = shared_bottom.add_task
+
+    def careless(model, task):
+        if task.name == spoilt[-1]:
+            with torch.no_grad():
+                next(model.parameters()).mul_(1.001)
+        return add_task(model, task)
+
+    monkeypatch.setattr(shared_bottom, "add_task", careless)
+    with pytest.raises(InvariantBroken, match="old_tasks_unchanged"):
+        stages(tmp_path, "frozen", order=spoilt)
+    assert len(list(tmp_path.glob("frozen-*.pt"))) == len(spoilt), "another stage is blamed"
 
 
 @pytest.mark.parametrize("arm", ["finetune", "lwf", "replay", "ewc"])
