@@ -64,10 +64,17 @@ class Sweep:
         engines.check(request)
         methods, datasets = load_plugins(request.method_files, request.dataset_files)
         suite = narrowed(request, methods, datasets)
-        # A cluster's workers say themselves what devices they have.
-        device = checked_device(request.device) if request.engine == "local" else request.device
+        # Workers of a cluster that is there say themselves what devices they have.
+        device = request.device if request.scheduler else checked_device(request.device)
         jobs = request.jobs or default_jobs(suite, device, request.jobs_per_gpu)
+        if request.workers:
+            jobs = -(-jobs // request.workers) * request.workers  # each of them takes as many, and at least one
         return cls(request, suite, device, jobs, request.out or Path("results") / suite.name, Console())
+
+    @property
+    def jobs_known(self) -> bool:
+        """Whether ``jobs`` says how many runs there are at once: a cluster that is there decides that itself."""
+        return not self.request.scheduler or bool(self.request.jobs)
 
     def prepare_data(self) -> dict[str, str]:
         """Fetch and encode what the suite needs; datasets that cannot be had, with the reason."""
@@ -113,7 +120,8 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
     jobs = 1 if debug else sweep.jobs
     sweep.say(
         f"Suite {plan.suite.name}: {len(plan.runs)} runs ({sum(run.reference for run in plan.runs)} of them "
-        f"references), {len(plan.skips)} skips, {jobs} at once. Results: {sweep.out}"
+        f"references), {len(plan.skips)} skips, "
+        f"{jobs if sweep.jobs_known else 'as many as the cluster takes'} at once. Results: {sweep.out}"
     )
     for line in skip_lines(plan.skips):
         sweep.say(line)
@@ -143,7 +151,7 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
 def _say_what_it_takes(sweep: Sweep, plan: Plan) -> None:
     """Before a sweep of more than `LONG_SECONDS` begins: how long it will take, and how to ask for less."""
     left = tuple(run for run in plan.runs if not (run.directory(sweep.out) / "record.json").exists())
-    if len(left) < MANY_RUNS:
+    if len(left) < MANY_RUNS or not sweep.jobs_known:
         return
     request = sweep.request
     with sweep.console.status(f"estimating the time of {len(left)} runs"):

@@ -99,11 +99,18 @@ def _is_dead(path: Path, known_as: Path) -> bool:
     return now - _seen[known_as][1] > DEAD_AFTER_SECONDS
 
 
+def this_boot() -> str:
+    """Names the running system, containers of one machine alike; its host's name where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
 def _where() -> str:
     """Within what process numbers mean the same: this boot of this host, this container."""
-    parts = [socket.gethostname()]
+    parts = [socket.gethostname(), this_boot()]
     with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     return " ".join(parts)
 

@@ -27,13 +27,21 @@ class Place:
 
 
 class Places:
-    """Gives every run the place with the fewest runs. May be used from several threads."""
+    """Gives every run the place with the fewest runs. May be used from several threads.
 
-    def __init__(self, devices: Sequence[str], caches: Sequence[frozenset[int]] = (), threads: int = 1) -> None:
+    ``others`` is how many runs other processes of this machine have at once, which give places in the same way: ours
+    are the next ones.
+    """
+
+    def __init__(
+        self, devices: Sequence[str], caches: Sequence[frozenset[int]] = (), threads: int = 1, others: int = 0
+    ) -> None:
         self._devices = list(devices)
         self._caches = [cores for cores in caches if len(cores) >= threads] if len(caches) > 1 else []
         self._taken: Counter[object] = Counter()
         self._lock = threading.Lock()
+        for _ in range(others):
+            self.take()
 
     def take(self) -> Place:
         with self._lock:

@@ -16,6 +16,7 @@ from benchmark.execution.cluster import connection, fitness, worker
 from benchmark.execution.cluster.engine import DaskEngine
 from benchmark.execution.cluster.fitness import Facts, Shipped, Wanted
 from benchmark.execution.cluster.roster import Roster
+from benchmark.execution.cluster.site import Site
 from benchmark.execution.cluster.worker import Parcel
 from benchmark.execution.job import OutputLost
 from benchmark.records import provenance
@@ -111,39 +112,96 @@ def test_a_worker_that_does_not_fit_is_refused_in_a_sentence(monkeypatch):
     assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in fitness._refusal(wanted())
 
 
+def facts(kind, *, host="n1", machine="boot", cores=4, devices=("cpu",), lacks=None):
+    return Facts(host, kind, "same", machine, cores, 1 << 30, devices, lacks or {})
+
+
 def roster(one_kind, said, admitted):
     """Of no cluster: who is admitted is noted."""
     watcher = SimpleNamespace(cluster=lambda text: None)
     made = Roster(SimpleNamespace(run=None), "tcp://here", wanted(), watcher, said.append, one_kind, False)
-    made._pool = SimpleNamespace(submit=lambda function, *words, **options: admitted.append(options["workers"]))
+    made._pool = SimpleNamespace(
+        submit=lambda function, what, share, resources, **options: admitted.append((*options["workers"], share))
+    )
     return made
+
+
+def origin(machine, bits="same"):
+    """Of a record that is there already."""
+    return SimpleNamespace(machine=machine, bits_kind=bits)
 
 
 def test_kinds_of_machines_are_told_and_refused_on_request():
     said, admitted = [], []
     workers = roster(False, said, admitted)
-    workers._admit("first", Facts("n1", "a", 4, 1 << 30, ("cpu",)))
-    workers.check_kinds({"a"})
+    workers._admit("first", facts("a"))
+    workers.check_kinds([origin("a")])
     assert said == []
-    workers.check_kinds({"b"})  # records that are there already
-    assert "2 kinds of machines (a; b)" in said[0]
+    workers.check_kinds([origin("b")])
+    assert "2 kinds of machines (a; b): their seconds cannot be compared; their bits can" in said[0]
+    workers.check_kinds([origin("b", "others")])
+    assert "neither their seconds nor their bits" in said[1]
+    workers.check_kinds([origin("b", None)])  # of an early version, which did not say it
+    assert "neither their seconds nor their bits" in said[2]
     workers = roster(True, said, admitted)
-    workers._admit("first", Facts("n1", "a", 4, 1 << 30, ("cpu",)))
+    workers._admit("first", facts("a"))
     with pytest.raises(UsageError, match="--one-kind"):
-        workers.check_kinds({"b"})
+        workers.check_kinds([origin("b")])
 
 
 def test_a_late_worker_of_another_kind_or_without_data_is_told():
     said, admitted = [], []
     workers = roster(True, said, admitted)
-    workers._admit("first", Facts("n1", "kind", 4, 1 << 30, ("cpu",)))
+    workers._admit("first", facts("kind"))
     workers._complete = True
-    workers._admit("other", Facts("n2", "another", 4, 1 << 30, ("cpu",)))
-    workers._admit("empty", Facts("n3", "kind", 4, 1 << 30, ("cpu",), {"tiny": "it has no tiny"}))
-    assert admitted == [["first"]]
+    workers._admit("other", facts("another", host="n2"))
+    workers._admit("empty", facts("kind", host="n3", lacks={"tiny": "it has no tiny"}))
+    assert [address for address, _ in admitted] == ["first"]
     assert "--one-kind" in said[0] and "it has no tiny" in said[1]
     workers._present({"other"})
     assert "first (n1) is gone" in said[2] and workers.facts == {}
+
+
+def test_the_kinds_of_all_workers_that_are_there_are_known_before_a_sweep_starts():
+    said = []
+    workers = roster(False, said, [])
+    workers._looked = {"first", "second"}
+    workers._news.put(("came", "first", facts("a")))
+    later = threading.Timer(1.0, workers._news.put, [("came", "second", facts("b", host="n2"))])
+    later.start()
+    workers.wait_for(1, lambda: None)
+    workers.check_kinds([])
+    later.join()
+    assert "2 kinds of machines (a; b)" in said[0]
+
+
+def test_workers_of_one_machine_share_its_gpus_and_say_how_many_runs_it_has_at_once():
+    said, admitted = [], []
+    workers = roster(False, said, admitted)
+    gpus = tuple(f"cuda:{n}" for n in range(4))
+    for name, boot in (("w0", "m1"), ("w1", "m1"), ("w2", "m2")):
+        workers._admit(name, facts("kind", host=boot, machine=boot, cores=2, devices=gpus))
+    shares = dict(admitted)  # the last that each was told
+    assert [(shares[name].others, shares[name].at_once) for name in ("w0", "w1", "w2")] == [(0, 4), (2, 4), (0, 2)]
+    used = []
+    for name in ("w0", "w1"):
+        site = Site()
+        site.share(shares[name].devices, 1, shares[name].others, shares[name].at_once)
+        used += [site.places.take().device for _ in range(2)]
+        assert site.at_once == 4
+    assert sorted(used) == sorted(gpus)
+    workers._present({"w1", "w2"})
+    assert dict(admitted)["w1"].others == 0 and dict(admitted)["w1"].at_once == 2
+
+
+def test_a_place_is_given_back_where_it_was_taken():
+    site = Site()
+    site.share(["cuda:0", "cuda:1"], 1, 0, 2)
+    before, place = site.places, site.places.take()
+    site.share(["cuda:0", "cuda:1"], 1, 0, 2)  # the next driver looks at the worker, and nothing has changed
+    assert site.places is before
+    before.give(place)
+    assert [site.places.take().device for _ in range(2)] == ["cuda:0", "cuda:1"]
 
 
 def test_a_plan_that_no_worker_can_do_ends_with_their_reasons(monkeypatch):

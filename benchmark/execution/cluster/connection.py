@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,14 @@ def connect(address: str) -> Client:
             f"No Dask scheduler answers at {address} ({error}). 'dask scheduler' starts one and prints its address; "
             "docs/cluster.md has recipes."
         ) from error
+
+
+def dashboard_of(client: Client) -> str | None:
+    """Address of the scheduler's dashboard; None where it has none or lacks what draws it."""
+    with contextlib.suppress(Exception):  # it has no such service, lacks bokeh, or answers no questions of this kind
+        client.run_on_scheduler(importlib.metadata.version, "bokeh")
+        return str(client.dashboard_link)
+    return None
 
 
 def _library() -> tuple[Any, Any]:

@@ -8,7 +8,6 @@ a run, and the way back from parcels to records.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import queue
 import time
 import uuid
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.core.errors import BenchmarkError
 from benchmark.execution.cluster import fitness
 from benchmark.execution.cluster import worker as there
-from benchmark.execution.cluster.connection import connect, local_cluster
+from benchmark.execution.cluster.connection import connect, dashboard_of, local_cluster
 from benchmark.execution.cluster.fitness import Facts, Shipped, Wanted
 from benchmark.execution.cluster.roster import GO_ON, Roster
 from benchmark.execution.cluster.worker import Order, Parcel, RunLost
@@ -105,12 +104,12 @@ class DaskEngine(Engine):
 
         roster.start()
         roster.wait_for(self._expected, wait)
-        roster.check_kinds({record.provenance.machine for record in kept.values() if record.provenance})
+        roster.check_kinds(record.provenance for record in kept.values() if record.provenance)
         for run in plan.runs:
             if run.id not in kept:
                 self._needs[run.id] = self._resources(run, plan, options, list(roster.facts.values()))
-        dashboard = "" if importlib.util.find_spec("bokeh") is None else f", dashboard {self._client.dashboard_link}"
-        watcher.cluster(f"{self._address}: {roster}{dashboard}")
+        dashboard = dashboard_of(self._client)
+        watcher.cluster(f"{self._address}: {roster}" + (f", dashboard {dashboard}" if dashboard else ""))
 
     def start(self, run: Run, job: Job) -> None:
         self._orders[run.id] = Order(

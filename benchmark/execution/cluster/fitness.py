@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from benchmark.core.files import write_atomically
 from benchmark.execution.cluster.site import SITE
-from benchmark.execution.places import Places, caches, devices
+from benchmark.execution.locks import this_boot
+from benchmark.execution.places import devices
 from benchmark.records import provenance as environment
 from datasets_registry.raw import paths
 
@@ -83,10 +84,15 @@ class Wanted:
 
 @dataclass
 class Facts:
-    """What a worker is. ``refused`` says why it gets no run at all, ``lacks`` why none on a dataset."""
+    """What a worker is. ``refused`` says why it gets no run at all, ``lacks`` why none on a dataset.
+
+    Workers with one ``machine`` share its cores and GPUs; ``kind`` says what it is, ``bits`` what decides its bits.
+    """
 
     host: str
     kind: str = ""
+    bits: str | None = None
+    machine: str = ""
     cores: int = 0
     memory_bytes: int = 0
     devices: tuple[str, ...] = ()
@@ -138,17 +144,28 @@ async def look(wanted: Wanted, dask_worker: Worker) -> Facts:
     if isinstance(seen, str):
         facts.refused = seen
         return facts
-    facts.kind, facts.devices, facts.lacks = seen
+    facts.kind, facts.bits, facts.devices, facts.lacks = seen
+    facts.machine = this_boot()
     facts.cores = dask_worker.state.nthreads * wanted.threads
     facts.memory_bytes = int(dask_worker.memory_manager.memory_limit or _memory_bytes())
-    SITE.places = Places(facts.devices, caches(), wanted.threads)
     return facts
 
 
-async def admit(resources: Mapping[str, float], dask_worker: Worker) -> None:
+@dataclass(frozen=True)
+class Share:
+    """A worker's part of its machine, see `Site.share`."""
+
+    devices: tuple[str, ...]
+    threads: int
+    others: int
+    at_once: int
+
+
+async def admit(share: Share, resources: Mapping[str, float], dask_worker: Worker) -> None:
     """Let the scheduler send runs here: it does so where a worker has the resources that they ask for."""
     from distributed.core import Status
 
+    SITE.share(share.devices, share.threads, share.others, share.at_once)
     if all(dask_worker.state.total_resources.get(name) == value for name, value in resources.items()):
         return
     await dask_worker.set_resources(**resources)
@@ -178,8 +195,11 @@ def _memory_bytes() -> int:
     return psutil.virtual_memory().total
 
 
-def _look_in_child(wanted: Wanted) -> tuple[str, tuple[str, ...], dict[str, str]] | str:
-    """Kind of machine, devices and what data is lacking, found out in a process of its own; or why not."""
+def _look_in_child(wanted: Wanted) -> tuple[str, str, tuple[str, ...], dict[str, str]] | str:
+    """Kind of machine, kind that decides bits, devices and what data is lacking, or why that cannot be known.
+
+    Found out in a process of its own.
+    """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = SITE.context().Process(target=_look_at_data, args=(wanted, sender), daemon=False)
     try:
@@ -219,7 +239,8 @@ def _look_at_data(wanted: Wanted, pipe: Connection) -> None:
                     lacks[name] = f"its {name} has the fingerprint {here}, the driver's {fingerprint}"
             except Exception as error:  # whatever it is, the other datasets are not to blame
                 lacks.setdefault(name, f"it has no {name}: {error}")
-    _answer(pipe, (environment.machine(gpu), found, lacks))
+    torch.set_num_threads(wanted.threads)
+    _answer(pipe, (environment.machine(gpu), environment.bits_kind(gpu), found, lacks))
 
 
 def _answer(pipe: Connection, content: object) -> None:

@@ -7,15 +7,16 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.execution.cluster import fitness
-from benchmark.execution.cluster.fitness import Facts, Wanted
+from benchmark.execution.cluster.fitness import Facts, Share, Wanted
 from benchmark.execution.engine import Warn
 from benchmark.execution.watcher import Watcher
+from benchmark.records.record import Provenance
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -28,7 +29,8 @@ PATIENCE_SECONDS = 20.0
 """How long a plan waits for a worker that fits while all that are there have been refused."""
 SILENT_SECONDS = 60.0
 """How long a sweep without any worker says nothing about it."""
-MIXTURE = "their seconds cannot be compared, and their bits only where the numeric kernels agree."
+ROLL_CALL_SECONDS = 20.0
+"""How long a plan waits for an answer of all workers that are there: one that fetches data first joins later."""
 GO_ON = "What was done is kept; start the same command again to go on."
 
 
@@ -67,9 +69,13 @@ class Roster:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def wait_for(self, number: int, check: Callable[[], None]) -> None:
-        """Until so many workers fit. Raises BenchmarkError when none of those that are there does."""
+        """Until so many workers fit, and all that are there have said what they are or taken their time. Raises
+        BenchmarkError when none of those that are there fits."""
         began = told = time.monotonic()
-        while len(self.facts) < number:
+        waited = 0.0
+        while len(self.facts) < number or (
+            len(self.facts) + len(self._refused) < len(self._looked) and waited < ROLL_CALL_SECONDS
+        ):
             check()
             self.hear(0.2)
             waited = time.monotonic() - began
@@ -101,10 +107,11 @@ class Roster:
             self._empty_since = time.monotonic()
             self._warn("There is no worker that can do these runs; waiting for one.")
 
-    def check_kinds(self, recorded: set[str]) -> None:
+    def check_kinds(self, recorded: Iterable[Provenance]) -> None:
         """Say that machines of several kinds take part, those of ``recorded`` runs among them. Raises UsageError where
         one kind was asked for."""
-        kinds = recorded | {facts.kind for facts in self.facts.values()}
+        recorded = list(recorded)
+        kinds = {origin.machine for origin in recorded} | {facts.kind for facts in self.facts.values()}
         if len(kinds) < 2:
             return
         text = "; ".join(sorted(kinds))
@@ -113,7 +120,8 @@ class Roster:
                 f"Runs of this suite would come from {len(kinds)} kinds of machines ({text}), and --one-kind was asked "
                 "for. Take workers of one kind, or leave --one-kind out."
             )
-        self._warn(f"Runs of this suite come from {len(kinds)} kinds of machines ({text}): {MIXTURE}")
+        bits = {origin.bits_kind for origin in recorded} | {facts.bits for facts in self.facts.values()}
+        self._warn(f"Runs of this suite come from {len(kinds)} kinds of machines ({text}): {_mixture(bits)}")
 
     def __str__(self) -> str:
         count, at_once = len(self.facts), sum(facts.cores for facts in self.facts.values()) // self._wanted.threads
@@ -149,11 +157,12 @@ class Roster:
 
     def _admit(self, address: str, facts: Facts) -> None:
         kinds = {known.kind for known in self.facts.values()}
+        bits = {known.bits for known in self.facts.values()} | {facts.bits}
         if facts.refused is None and self._complete and kinds and facts.kind not in kinds:
             if self._one_kind:
                 facts.refused = f"it is a machine of another kind ({facts.kind}), and --one-kind was asked for"
             else:
-                self._warn(f"Worker {address} is a machine of another kind ({facts.kind}): {MIXTURE}")
+                self._warn(f"Worker {address} is a machine of another kind ({facts.kind}): {_mixture(bits)}")
         able = [name for name in self._wanted.datasets if name not in facts.lacks]
         if facts.refused is None and not able:
             facts.refused = "; ".join(facts.lacks.values())
@@ -162,13 +171,26 @@ class Roster:
             return
         for name, reason in facts.lacks.items():
             self._warn(f"Worker {address} ({facts.host}) gets no runs on {name}: {reason}")
-        gpus = len(facts.devices) if facts.devices[0] != "cpu" else 0
-        resources: dict[str, float] = {fitness.resource(self._wanted, name): 1e6 for name in able}
-        resources |= {fitness.CORES: facts.cores, fitness.MEMORY: facts.memory_bytes, fitness.GPUS: gpus}
         self.facts[address] = facts
-        self._pool.submit(self._client.run, fitness.admit, resources, workers=[address], on_error="ignore")
+        self._share_out(facts.machine)
         if self._complete:
             self._watcher.cluster(f"{self._address}: {self}")
+
+    def _share_out(self, machine: str) -> None:
+        """Tell the workers of a machine which part of it is theirs, and let the scheduler know what they can take."""
+        here = {address: facts for address, facts in self.facts.items() if facts.machine == machine}
+        at_once, others = sum(self._runs_of(facts) for facts in here.values()), 0
+        for address, facts in here.items():
+            gpus = len(facts.devices) if facts.devices[0] != "cpu" else 0
+            able = [name for name in self._wanted.datasets if name not in facts.lacks]
+            resources: dict[str, float] = {fitness.resource(self._wanted, name): 1e6 for name in able}
+            resources |= {fitness.CORES: facts.cores, fitness.MEMORY: facts.memory_bytes, fitness.GPUS: gpus}
+            share = Share(facts.devices, self._wanted.threads, others, at_once)
+            self._pool.submit(self._client.run, fitness.admit, share, resources, workers=[address], on_error="ignore")
+            others += self._runs_of(facts)
+
+    def _runs_of(self, facts: Facts) -> int:
+        return max(1, facts.cores // self._wanted.threads)
 
     def _refuse(self, address: str, reason: str) -> None:
         self._refused[address] = reason
@@ -176,5 +198,14 @@ class Roster:
 
     def _present(self, addresses: set[str]) -> None:
         for gone in self.facts.keys() - addresses:
-            self._warn(f"Worker {gone} ({self.facts.pop(gone).host}) is gone; its runs are done elsewhere.")
+            facts = self.facts.pop(gone)
+            self._warn(f"Worker {gone} ({facts.host}) is gone; its runs are done elsewhere.")
+            self._share_out(facts.machine)
         self._refused = {address: why for address, why in self._refused.items() if address in addresses}
+
+
+def _mixture(bits: set[str | None]) -> str:
+    """What of machines of several kinds can be compared, by the kinds that decide their bits."""
+    if len(bits) == 1 and None not in bits:
+        return "their seconds cannot be compared; their bits can, for their kernels are the same."
+    return "neither their seconds nor their bits can be compared."

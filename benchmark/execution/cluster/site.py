@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.execution import processes
 from benchmark.execution.children import Child
-from benchmark.execution.places import Places
+from benchmark.execution.places import Places, caches
 
 ALLOCATOR = "MALLOC_TRIM_THRESHOLD_"
 """Set by distributed for its own processes; it costs runs time, and a run on one machine has none of it."""
@@ -23,6 +23,9 @@ class Site:
         self.lock = threading.Lock()
         self.variables: Mapping[str, str | None] | None = None
         self.places = Places(["cpu"])
+        self.at_once = 1
+        """Runs at once on this machine, those of its other workers among them."""
+        self._fitted: tuple[object, ...] = ()
         self.children: dict[str, list[Child]] = {}
         self.preempted: set[str] = set()
 
@@ -31,6 +34,13 @@ class Site:
         with self.lock:
             os.environ.pop(ALLOCATOR, None)
             return processes.context()
+
+    def share(self, devices: Sequence[str], threads: int, others: int, at_once: int) -> None:
+        """Take our part of a machine on which workers before us have ``others`` runs at once, and all ``at_once``."""
+        self.at_once = at_once
+        fitted = tuple(devices), threads, others
+        if fitted != self._fitted:
+            self.places, self._fitted = Places(devices, caches(), threads, others), fitted
 
     @contextlib.contextmanager
     def working(self, topic: str, child: Child) -> Iterator[None]:

@@ -86,10 +86,11 @@ def carry_out(order: Order, parent: Parcel | None) -> Parcel:
         raise RunLost(f"{order.run.label}: its parent ended with status '{parent.status}'")  # the driver will skip it
     host = socket.gethostname()
     tell("started", str(worker.name), host)
-    place = SITE.places.take()
+    places = SITE.places  # another driver may come and have them counted anew
+    place = places.take()
     try:
         with _workshop(order.run) as out:
-            job = _job_here(order, parent, out, place.device, place.cores, worker.state.nthreads)
+            job = _job_here(order, parent, out, place.device, place.cores, SITE.at_once)
             child = start_child(SITE.context(), order.run, job)
             with SITE.working(order.topic, child):
                 _attend(child, order, tell, unwanted, leaving)
@@ -102,7 +103,7 @@ def carry_out(order: Order, parent: Parcel | None) -> Parcel:
             record = collect(child)
             return Parcel(record.run_id, record.status, _pack(job.directory), str(worker.name), host)
     finally:
-        SITE.places.give(place)
+        places.give(place)
         tell("over")
 
 
