@@ -12,7 +12,7 @@ from benchmark.core.errors import UsageError, unknown_name
 from benchmark.planning.configs import resolve_config
 from benchmark.planning.fitting import NEAR, fitted, no_room, size_option, too_few_positives, trained_weights
 from benchmark.planning.funnels import unfit, with_funnel
-from benchmark.planning.problems import Problem, problems
+from benchmark.planning.problems import NoProblem, Problem, problems
 from benchmark.planning.suite import Suite
 from benchmark.records.lineage import parent_key, stage0_key
 from benchmark.records.record import Key, run_directory, run_id
@@ -99,7 +99,7 @@ def make_plan(suite: Suite, unavailable: dict[str, str] | None = None, look: Loo
     plan = Plan(suite)
     for name in suite.datasets:
         entries = _entries(suite, name)
-        for problem in problems(suite, _dataset(name), name):
+        for problem in _problems(plan, name, entries):
             reason = (unavailable or {}).get(name) or _lacking(suite, problem, look)
             if reason:
                 plan.skips += [Skip(problem.name, entry.method, arm, reason) for entry in entries for arm in suite.arms]
@@ -112,6 +112,17 @@ def make_plan(suite: Suite, unavailable: dict[str, str] | None = None, look: Loo
     plan.runs = list(unique.values())
     _check_track(plan)
     return plan
+
+
+def _problems(plan: Plan, name: str, entries: Sequence[_Entry]) -> list[Problem]:
+    """A dataset's problems; where it has none and others are asked for, too, its cells are skipped."""
+    try:
+        return problems(plan.suite, _dataset(name), name)
+    except NoProblem as error:
+        if len(plan.suite.datasets) == 1:
+            raise
+        plan.skips += [Skip(name, entry.method, arm, str(error)) for entry in entries for arm in plan.suite.arms]
+        return []
 
 
 def _lacking(suite: Suite, problem: Problem, look: Look | None) -> str | None:

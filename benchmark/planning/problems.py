@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 EACH = "each"
 
 
+class NoProblem(UsageError):
+    """A dataset offers nothing of what the suite asks for; other datasets of the suite may."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """A dataset under the name that its runs bear, with its old and new tasks.
@@ -42,7 +46,8 @@ class Problem:
 
 
 def problems(suite: Suite, dataset: Dataset, name: str) -> list[Problem]:
-    """The problems of one dataset, in the order of its tasks or of the shares. Raises UsageError."""
+    """The problems of one dataset, in the order of its tasks or of the shares. Raises UsageError, NoProblem where the
+    dataset has too few tasks or no chain."""
     each = suite.new_tasks in (EACH, (EACH,))
     orders = suite.chain.get(name) or suite.chain.get(name.partition("@")[0]) or suite.chain.get("*")
     orders = orders or ((dataset.chain, dataset.chain[::-1]) if dataset.chain else ())
@@ -53,11 +58,11 @@ def problems(suite: Suite, dataset: Dataset, name: str) -> list[Problem]:
     if each:
         tasks = dataset.candidates or tuple(task.name for task in dataset.tasks)
         if len(tasks) < 2:
-            raise UsageError(f"{name} has one task alone: none of them can be new to the others.")
+            raise NoProblem(f"{name} has one task alone: none of them can be new to the others.")
         return [Problem(name, dataset, tuple(t for t in tasks if t != new), (new,), shared=True) for new in tasks]
     if suite.chain:
         if not orders:
-            raise UsageError(f"The suite has no chain for {name}; name its tasks: [chain] {name} = [[...], [...]]")
+            raise NoProblem(f"The suite has no chain for {name}; name its tasks: [chain] {name} = [[...], [...]]")
         return [_chained(dataset, name, orders)]
     old, new = partition(dataset, suite.new_tasks)
     return [Problem(with_share(name, share), dataset, tuple(old), tuple(new)) for share in suite.label_shares or (100,)]

@@ -60,6 +60,24 @@ def test_each_task_is_new_once_and_what_knows_no_partition_is_run_once():
     assert cells(plan) == expected
 
 
+@pytest.mark.parametrize(
+    ("dataset", "number"),
+    [("census_income", 5), ("kuairand_pure", 6), ("tenrec_qk_video", 4), ("tenrec_ctr_1m", 4), ("vk_lsvd", 6)],
+)
+def test_a_dataset_has_as_many_problems_as_tasks_that_may_be_new(dataset, number):
+    plan = make_plan(suite(datasets=(dataset,), arms=("frozen",), new_tasks="each"))
+    new = {run.key.new_tasks[0]: run.key.old_tasks for run in plan.runs if run.key.arm == "frozen"}
+    assert len(new) == number and all(set(old) == set(new) - {task} for task, old in new.items())
+
+
+def test_a_dataset_without_a_chain_is_skipped_beside_one_that_has_one():
+    plan = make_plan(suite(datasets=("kuairand_pure", "synthetic"), chain="declared"))
+    orders = {tuple(run.key.chain) for run in plan.runs if len(run.key.chain) == 3}
+    assert orders == {("complete", "profile_enter", "like"), ("like", "profile_enter", "complete")}
+    assert {(skip.dataset, skip.arm) for skip in plan.skips} == {("synthetic", a) for a in ("joint", "frozen", "lora")}
+    assert all("no chain for synthetic; name its tasks" in skip.reason for skip in plan.skips)
+
+
 def test_orders_of_a_chain_share_stage_0_and_sets_of_tasks_one_joint_run():
     plan = make_plan(suite(chain=[["like", "share"], ["share", "like"]]))
     arms = Counter(run.key.arm for run in plan.runs)
