@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
-from methods.base import Batch, Progress, register_method
+from methods.base import Batch, Between, Progress, Search, register_method
 from methods.funnels import EntireSpace, FunnelConfig, exposure
 
 
@@ -42,6 +43,10 @@ class DCMT(EntireSpace):
     """
 
     second_towers = True
+    search_space: ClassVar[Mapping[str, Search]] = {
+        "counterfactual": Between(0.1, 3.0, log=True),
+        "soft": Between(1e-4, 0.1, log=True),
+    }
 
     @dataclass(frozen=True)
     class Config(FunnelConfig):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
-from methods.base import Batch, Progress, register_method
+from methods.base import Batch, Between, Progress, Search, register_method
 from methods.funnels import EntireSpace, FunnelConfig, exposure
 
 
@@ -39,6 +40,10 @@ class ESCM2(EntireSpace):
     """
 
     second_towers = True
+    search_space: ClassVar[Mapping[str, Search]] = {
+        "counterfactual": Between(0.01, 1.0, log=True),
+        "entire": Between(0.1, 1.0, log=True),
+    }
 
     @dataclass(frozen=True)
     class Config(FunnelConfig):

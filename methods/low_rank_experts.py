@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.core.errors import UsageError
-from methods.base import Batch, MultiTaskModel, Progress, Schema, Task, register_method
+from methods.base import Among, Batch, MultiTaskModel, Progress, Schema, Search, Task, register_method
 from methods.layers import MLP, FeatureEmbedding, Tower
 
 
@@ -44,6 +44,8 @@ class LowRankExperts(MultiTaskModel):
     task gets adapters, a query, a key and a tower; the frozen arm trains nothing else. Tasks that arrive together count
     in the order in which they are named.
     """
+
+    search_space: ClassVar[Mapping[str, Search]] = {"rank": Among((2, 4, 8, 16))}
 
     @dataclass(frozen=True)
     class Config:

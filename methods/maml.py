@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmark.core.errors import UsageError
-from methods.base import Batch, MultiTaskModel, Progress, Rows, Schema, Task, mean_loss, register_method
+from methods.base import (
+    Batch,
+    Between,
+    MultiTaskModel,
+    Progress,
+    Rows,
+    Schema,
+    Search,
+    Task,
+    mean_loss,
+    register_method,
+)
 from methods.layers import MLP, FeatureEmbedding, Tower
 
 Weights = Mapping[str, Tensor]
@@ -39,6 +50,8 @@ class MAML(MultiTaskModel):
     the old tasks' theta_t alone (so there is nothing to forget); there is room for one new task. Shapes: dense input
     [B, d_in], logits [B].
     """
+
+    search_space: ClassVar[Mapping[str, Search]] = {"inner_learning_rate": Between(0.01, 1.0, log=True)}
 
     @dataclass(frozen=True)
     class Config:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, MultiTaskModel, Schema, Task, register_method
+from methods.base import Among, Batch, MultiTaskModel, Schema, Search, Task, register_method
 from methods.layers import MLP, FeatureEmbedding, Tower
 
 
@@ -40,6 +40,8 @@ class PCL(MultiTaskModel):
     K and a tower; the frozen arm trains nothing else. Tasks that arrive together count in the order in which they are
     named.
     """
+
+    search_space: ClassVar[Mapping[str, Search]] = {"key": Among((8, 16, 32))}
 
     @dataclass(frozen=True)
     class Config:

@@ -126,3 +126,28 @@ def test_a_later_preset_and_a_file_s_own_go_over_an_earlier_one():
     own = presets("mmoe", {"byterec": {"experts": 5, "l2_dnn": 0.0}, "mine": {"experts": 2}})
     assert own["byterec"]["experts"] == 5 and own["byterec"]["l2_dnn"] == 0.0 and own["byterec"]["tower"] == (32, 32)
     assert own["mine"] == {"experts": 2}
+
+
+COMPARISON = {  # the MPT-Rec comparison's coefficients of L2, (embedding, network), on Census-Income and on the others
+    "single_task": ((0.0, 0.0), (0.0, 0.0)),
+    "stem": ((6e-3, 0.0), (1e-6, 1e-6)),
+    "sparse_sharing": ((3e-4, 0.0), (1e-6, 0.0)),
+    "cs_rec": ((3e-4, 0.0), (1e-6, 0.0)),
+    "mpt_rec": ((6e-3, 3e-5), (1e-4, 7e-6)),
+    "maml": ((0.0, 0.0), (0.0, 0.0)),  # a single-task network
+    "aitm": ((1e-6, 1e-6), (1e-6, 1e-6)),  # its own released code's
+}
+
+
+@pytest.mark.parametrize("method", sorted(info.name for info in declared()))
+def test_every_method_has_the_comparisons_sizes_and_regularisation_where_it_has_no_own(method):
+    """What the comparison does not have is given what its Shared-Bottom, MMoE and PLE have."""
+    census, others = COMPARISON.get(method, ((3e-4, 3e-4), (1e-6, 1e-6)))
+    for dataset, expected in (("census_income", census), ("ali_ccp", others), ("byterec", others)):
+        config = resolve_config(METHODS.get(method).Config, method, presets(method).get(dataset, {}))
+        assert (config["l2_embedding"], config["l2_dnn"]) == expected, dataset
+        assert config["embedding_dim"] == (5 if dataset == "ali_ccp" else 4)
+        if method != "aitm":
+            assert config["tower"] == ([64, 32] if dataset == "census_income" else [32, 32])
+        if "hidden" in config:
+            assert config["hidden"] == ([256, 128] if dataset == "census_income" else [128, 64])

@@ -286,6 +286,11 @@ def test_every_method_is_searched_in_the_same_number_of_dimensions():
     assert {"experts", "hidden"} <= spaces["mmoe"] and {"experts", "levels"} <= spaces["adatt"]
     assert {"shared_experts", "specific_experts", "levels"} <= spaces["ple"]
     assert spaces["single_task"] == spaces["shared_bottom"]
+    own = {
+        "escm2": {"counterfactual", "entire"}, "dcmt": {"counterfactual", "soft"}, "aitm": {"constraint"},
+        "maml": {"inner_learning_rate"}, "cs_rec": {"threshold"}, "low_rank_experts": {"rank"}, "pcl": {"key"},
+    }  # fmt: skip
+    assert all(names <= spaces[method] for method, names in own.items())
 
 
 def test_a_space_always_has_the_default_and_what_is_set_by_hand_makes_room_for_another():
