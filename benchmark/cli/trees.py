@@ -128,9 +128,13 @@ def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
 
 
 def find_record(out: Path, run_id: str) -> Record:
-    """The record whose run id starts with ``run_id``. Raises UsageError when there is none or more than one."""
-    records, _ = read_records(out)
+    """The record whose run id starts with ``run_id``. Raises UsageError when there is none or more than one, and for a
+    damaged one with what is wrong with it."""
+    records, problems = read_records(out)
     found = [record for record in records if record.run_id.startswith(run_id)]
+    damaged = [problem for problem in problems if f"/{run_id}" in problem]
+    if not found and damaged:
+        raise UsageError(f"{damaged[0]}. The command that ran it sets it aside and does it again.")
     if len(found) != 1:
         ids = ", ".join(record.run_id for record in found[:5])
         problem = f"fits {len(found)} runs: {ids}" if found else "fits no run"

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError, unknown_name
 from benchmark.execution.executor import Options, execute_plan
 from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.planning.suite import Suite
 from benchmark.records.lineage import ancestors
 from benchmark.records.record import Record
+from benchmark.spec.arms import ARMS
 
 TOLERANCE = 0.002
 """Largest difference of any test score that still counts as the same result where equal bits are not promised (see
@@ -35,6 +36,8 @@ def verify(record: Record, options: Options) -> Verdict:
     """
     if record.status != "ok" or record.provenance is None:
         raise BenchmarkError(f"{record.run_id} ended with status '{record.status}': there are no numbers to verify.")
+    if record.key.arm not in ARMS:  # of a tree that a later version has written, say
+        raise unknown_name("arm", record.key.arm, ARMS)
     line = [*ancestors(record.key), record.key]
     runs = [Run(key, parent) for key, parent in zip(line, [None, *line])]
     suite = Suite(

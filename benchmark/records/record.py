@@ -279,8 +279,8 @@ class Provenance(_Part):
     cpu: str
     gpu: str | None
     device: str
-    threads: int
-    jobs: int
+    threads: int = Field(ge=1)
+    jobs: int = Field(ge=1)
     deterministic: bool
     flush_denormal: bool
     command: str

@@ -1,0 +1,137 @@
+"""What verify promises: equal bits where everything that decides bits agrees, a tolerance elsewhere."""
+
+import copy
+
+import pytest
+
+from benchmark.execution.verify import TOLERANCE, compare
+from benchmark.records.record import read_records, run_directory, run_id, write_record
+from tests.sweep.trees import HERE
+
+RECORD = read_records(HERE / "reference")[0][1]
+
+
+def changed(score=0.0, **provenance):
+    """The record as another run of it would have come out: ``score`` is added to one AUC, and weights differ by it."""
+    other = RECORD.model_copy(deep=True)
+    for name, value in provenance.items():
+        setattr(other.provenance, name, value)
+    if score:
+        other.scores["click"].metrics["auc"] += score
+        other.curve[1].loss["click"] += score
+        other.weights_fingerprint = "0" * 32
+    return other
+
+
+def test_the_same_bits_are_equal():
+    assert compare(RECORD, changed()).state == "equal"
+
+
+@pytest.mark.parametrize("name", ["machine", "times_kind", "commit", "jobs", "started", "cpu", "python", "data_code"])
+def test_equal_bits_are_promised_whatever_decides_no_bits(name):
+    value = 7 if name == "jobs" else "another"
+    verdict = compare(RECORD, changed(1e-9, **{name: value}))
+    assert verdict.state == "different"
+    assert any("have to be equal bit for bit" in line for line in verdict.lines)
+    assert any("the curves part at epoch 2: loss 'click'" in line for line in verdict.lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "title"),
+    [
+        (
+            "bits_kind",
+            "x86_64 AuthenticAMD, native (torch AVX512, numpy X86_V3), 1 thread(s)",
+            "kind of machine for bits",
+        ),
+        ("bits_kind", None, "kind of machine for bits"),  # written before kinds were kept: unknown
+        ("code_fingerprint", "0" * 16, "code"),
+        ("data_fingerprint", "0" * 32, "data"),
+        ("packages", {"torch": "9.9"}, "packages"),
+    ],
+    ids=["kind", "unknown kind", "code", "data", "packages"],
+)
+@pytest.mark.parametrize("recorded", [True, False], ids=["as recorded", "as it is now"])
+def test_where_something_parts_or_is_unknown_scores_are_compared_within_the_tolerance(name, value, title, recorded):
+    def verdict(score):
+        other = changed(score, **{name: value})
+        return compare(other, RECORD) if recorded else compare(RECORD, other)
+
+    near, far = verdict(TOLERANCE / 2), verdict(2 * TOLERANCE)
+    assert (near.state, far.state) == ("within tolerance", "different")
+    for found in (near, far):
+        assert any(line.startswith(f"{title}: recorded ") for line in found.lines)
+        assert not any("have to be equal" in line for line in found.lines)
+    if value is None:
+        assert any("unknown" in line for line in near.lines)
+    assert verdict(0.0).state == "equal"
+
+
+def test_a_score_that_is_gone_is_a_difference_within_no_tolerance():
+    other = changed(bits_kind="another")
+    other.scores["click"].metrics["auc"] = None
+    assert compare(RECORD, other).state == "different"
+
+
+def tree(out, **key):
+    """A result tree with the record under another key, whole as far as checksums and names go."""
+    record = copy.deepcopy(RECORD)
+    record.key = record.key.model_copy(update=key)
+    record.run_id = run_id(record.key)
+    return write_record(run_directory(out, record.key), record), record.run_id
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"arm": "nowhere"},
+        {"method": "unheard_of"},
+        {"dataset": "unheard_of"},
+        {"budget": {"epochs": "many"}},
+        {"config": {"hidden": nested(100)}},
+        {"config": {"unheard_of": 1}},
+        {"tasks": ["unheard_of"]},
+        {"seed": 10**30},
+    ],
+    ids=lambda key: "-".join(key),
+)
+def test_a_foreign_record_of_any_key_ends_in_a_sentence(mpt, tmp_path, key):
+    _, name = tree(tmp_path, **key)
+    result = mpt("verify", name, "--dataset-file", HERE / "tiny.py", "--out", tmp_path)
+    assert result.code in (1, 2) and result.text.strip()
+    assert mpt("show", name, "--out", tmp_path).code == 0
+
+
+def test_a_foreign_record_of_an_unknown_arm_is_shown_and_cannot_be_run_again(mpt, tmp_path):
+    _, name = tree(tmp_path, arm="frozzen")
+    verified = mpt("verify", name, "--dataset-file", HERE / "tiny.py", "--out", tmp_path)
+    assert verified.code == 2 and "Did you mean 'frozen'?" in verified.text
+    assert mpt("status", "--out", tmp_path).code == mpt("tables", "--no-figures", "--out", tmp_path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"threads": 1', '"threads": 0'),
+        ('"threads": 1', '"threads": -1'),
+        ('"config": {', '"config": {"x": ' + "[" * 900 + "]" * 900 + ", "),
+        ('"config": {', '"config": {"x": ' + "[" * 100_000 + "]" * 100_000 + ", "),
+    ],
+    ids=["no threads", "fewer than none", "nested 900 deep", "nested 100,000 deep"],
+)
+def test_a_record_that_no_run_can_have_written_is_damaged(mpt, tmp_path, old, new):
+    path, name = tree(tmp_path)
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    for command in (("verify", name, "--dataset-file", HERE / "tiny.py"), ("show", name)):
+        result = mpt(*command, "--out", tmp_path)
+        assert result.code == 2 and "record.json" in result.text and "Traceback" not in result.text
+    assert "record.json" in mpt("status", "--out", tmp_path).text
