@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
 import shutil
 import subprocess
@@ -55,13 +57,13 @@ def test_the_archive_is_the_same_bytes_and_refuses_what_still_names_somebody(nam
     code.write_text(f"Ask {NAME}.\n")
     anonymous_records(named, tmp_path / "out", scrub)
     for archive in ("a.zip", "b.zip"):
-        write_archive(tmp_path / archive, {"docs/notes.md": code}, tmp_path / "out", "mine", scrub, scrub)
+        write_archive(tmp_path / archive, {"docs/notes.md": code}, tmp_path / "out", "mine", scrub)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.read("mpt-bench/docs/notes.md") == b"Ask anonymous.\n"
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     with pytest.raises(BenchmarkError, match="record.json still says 'jane.doe'"):
-        write_archive(tmp_path / "c.zip", {}, named, "mine", scrub, scrub)
+        write_archive(tmp_path / "c.zip", {}, named, "mine", scrub)
     assert not (tmp_path / "c.zip").exists()
 
 
@@ -75,6 +77,23 @@ def test_the_command_writes_an_archive_whose_tables_are_those_of_its_records(mpt
     assert mpt("report", "--check", "--out", tree).code == 0
     inside = {path.name for path in (tmp_path / "open/mpt-bench").iterdir()}
     assert {"run_all.py", "methods", "docs", "README-ARTEFACT.md"} <= inside and "CITATION.cff" not in inside
+
+
+def test_a_login_that_programs_use_as_a_word_is_taken_out_of_records_alone(
+    mpt, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in named.rglob("record.json"):
+        record = read_record(path)
+        record.log_tail = ["check@lab: started", "/srv/check/data"]
+        write_record(path.parent, record)
+    monkeypatch.setattr(getpass, "getuser", lambda: "check")  # README-ARTEFACT.md says `tables --check`
+    monkeypatch.setenv("HOME", "/check")
+    result = mpt("export-artefact", "--out", named, "--to", tmp_path / "a.zip", "--word", NAME)
+    assert result.code == 0 and "what records say alone" in result.text, result.text
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = [n for n in archive.namelist() if "/results/mine/" in n and n.endswith("record.json")]
+        records = [json.loads(archive.read(name)) for name in names]
+    assert {tuple(r["log_tail"]) for r in records} == {("anonymous@lab: started", "/srv/anonymous/data")}
 
 
 @pytest.fixture

@@ -29,15 +29,13 @@ class Scrubber:
     """Takes words out of texts. ``words``: names of people, hosts and owners; ``paths``: directories that name them."""
 
     def __init__(self, words: Iterable[str], paths: Iterable[str] = ()) -> None:
-        self._words = sorted({w for w in words if len(w) >= SHORTEST_WORD}, key=lambda w: (-len(w), w))
-        self._paths = sorted({path.rstrip("/\\") for path in paths if len(path) > 1}, key=lambda p: (-len(p), p))
-        escaped = "|".join(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in self._words)
-        self._pattern = re.compile(escaped, re.IGNORECASE) if escaped else None
+        names = sorted({w for w in words if len(w) >= SHORTEST_WORD}, key=lambda w: (-len(w), w))
+        whole = sorted({path.rstrip("/\\") for path in paths if len(path) > 1}, key=lambda p: (-len(p), p))
+        self._path = _pattern([rf"(?<![\w.-]){re.escape(path)}(?![\w-])" for path in whole])
+        self._word = _pattern([rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in names])
 
     def text(self, text: str) -> str:
-        for path in self._paths:
-            text = text.replace(path, "...")
-        return self._pattern.sub("anonymous", text) if self._pattern else text
+        return self._word.sub("anonymous", self._path.sub("...", text))
 
     def value(self, value: Any) -> Any:
         """Every text inside plain data."""
@@ -49,8 +47,13 @@ class Scrubber:
 
     def left_in(self, text: str) -> str | None:
         """The first word or path that a text still holds."""
-        found = self._pattern.search(text) if self._pattern else None
-        return found[0] if found else next((path for path in self._paths if path in text), None)
+        found = self._word.search(text) or self._path.search(text)
+        return found[0] if found else None
+
+
+def _pattern(branches: Sequence[str]) -> re.Pattern[str]:
+    """Any of the branches, in any case; without branches nothing."""
+    return re.compile("|".join(branches) or r"(?!)", re.IGNORECASE)
 
 
 def anonymous_records(tree: Path, target: Path, scrubber: Scrubber) -> list[str]:
@@ -77,25 +80,24 @@ def write_archive(
     tree: Path,
     name: str,
     scrubber: Scrubber,
-    code_scrubber: Scrubber,
     notes: Sequence[str] = (),
 ) -> list[str]:
     """Write the zip: ``code`` by its path in the archive, and ``tree`` as results/``name``. Returns the names inside.
 
-    ``scrubber`` asks the results, ``code_scrubber`` the code.
+    ``scrubber`` cleans the code and is asked about everything: its words have to be names that cannot be words of a
+    program, since tables, report and code are full of those.
 
     Raises BenchmarkError naming file and word where something still names somebody.
     """
     contents: dict[str, bytes] = {"README-ARTEFACT.md": _readme(name, notes).encode()}
     for path, file in code.items():
         if not path.startswith(LEFT_OUT):
-            contents[path] = _clean(path, file.read_bytes(), code_scrubber.text)
+            contents[path] = _clean(path, file.read_bytes(), scrubber.text)
     for file in sorted(path for path in tree.rglob("*") if path.is_file()):
         contents[f"results/{name}/{file.relative_to(tree).as_posix()}"] = file.read_bytes()
     for path, data in contents.items():
-        asked = code_scrubber if path in code else scrubber
-        word = None if path.endswith(PICTURES) else asked.left_in(data.decode("utf-8", "replace"))
-        if word is not None or (word := asked.left_in(path)) is not None:
+        word = None if path.endswith(PICTURES) else scrubber.left_in(data.decode("utf-8", "replace"))
+        if word is not None or (word := scrubber.left_in(path)) is not None:
             raise BenchmarkError(f"{path} still says '{word}': take it out or leave the word away (--word).")
     _zip(target, contents)
     return sorted(contents)
