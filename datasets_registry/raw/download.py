@@ -24,6 +24,7 @@ SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10  # a transfer slower than a kilobyte a
 KEPT_FREE = 256 << 20  # bytes of the disk that a body without a stated length does not get
 ATTEMPTS = 3
 BLOCK = 1 << 18
+HEADERS = {"User-Agent": "mpt-bench", "Accept-Encoding": "identity"}
 
 
 class DownloadError(Exception):
@@ -65,6 +66,17 @@ def download(url: str, target: Path, report: Report | None = None, limit: int | 
     raise AssertionError
 
 
+def offered(url: str) -> int | None:
+    """Bytes that the server says the file has, without fetching it; None where it does not say or cannot be asked."""
+    try:
+        _probe(url)
+        with _open(urllib.request.Request(url, headers=HEADERS, method="HEAD")) as answer:
+            length = answer.headers.get("Content-Length") or ""
+    except (DownloadError, OSError, HTTPException, ValueError):
+        return None
+    return int(length) if length.isdigit() else None
+
+
 def _probe(url: str) -> None:
     """Raise DownloadError within CONNECT_SECONDS if the host cannot be reached; remembered for this process.
 
@@ -102,6 +114,12 @@ def discard(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def arrived(target: Path) -> int:
+    """Bytes of a download that was begun."""
+    part, _ = _parts(target)
+    return part.stat().st_size if part.is_file() else 0
+
+
 def _parts(target: Path) -> tuple[Path, Path]:
     """The growing file, and what the server said of the whole one."""
     part = target.with_name(target.name + ".part")
@@ -111,7 +129,7 @@ def _parts(target: Path) -> tuple[Path, Path]:
 def _transfer(url: str, target: Path, report: Report | None, limit: int | None) -> None:
     part, about = _parts(target)
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "mpt-bench", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(url, headers=HEADERS)
     if have:
         request.add_header("Range", f"bytes={have}-")
     with _open(request) as answer:

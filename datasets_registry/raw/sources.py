@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import DataError, DataUnavailable
 from datasets_registry.raw.archives import DAMAGE, copy_checked, open_member, open_plain
-from datasets_registry.raw.download import DownloadError, Report, discard, download
+from datasets_registry.raw.download import DownloadError, Report, arrived, discard, download, offered
 from datasets_registry.raw.manifest import Manifest, RawFile, candidates, complete, file_name, official_archive
 from datasets_registry.raw.paths import locked, write_atomically
 
@@ -129,6 +130,8 @@ def _cached_or_fetched(
     for left in own.glob(".fetch-*"):  # of a killed process: nobody else is here while the lock is held
         shutil.rmtree(left, ignore_errors=True)
     for place, mirror in enumerate(manifest.mirrors, 1):
+        if report:
+            report(f"note: {_announcement(manifest, mirror, own)}", 0, None)
         try:
             with tempfile.TemporaryDirectory(dir=own, prefix=".fetch-") as scratch:
                 _from_mirror(manifest, mirror, own, Path(scratch), report)
@@ -143,6 +146,33 @@ def _cached_or_fetched(
             continue
         return _verified(manifest, candidates(manifest, own), cache, problems)
     raise DataUnavailable(_advice(manifest, own, problems))
+
+
+def _announcement(manifest: Manifest, mirror: Mapping[str, Any], own: Path) -> str:
+    """What is about to be fetched: from where, how much of it, under which licence."""
+    title, licence = mirror.get("title", "mirror"), f"licence: {manifest.licence or 'not stated'}"
+    if "urls" in mirror:
+        urls = [url for _, url in _wanted(manifest, mirror, own)]
+    else:
+        urls = [mirror["url"]] if "url" in mirror else []
+    if not urls:
+        return f"to fetch from {title}: the Python package {mirror['package']}; {licence}"
+    begun = sum(arrived(own / _leaf(url)) for url in urls)
+    sizes = list(itertools.takewhile(lambda size: size is not None, (offered(url) for url in urls)))
+    known = len(sizes) == len(urls)  # a server that does not say it of one file is not asked about the others
+    much = f"{sum(filter(None, sizes)) / 1e6:,.1f} MB" if known else "of a size that the server does not say"
+    there = f" ({begun / 1e6:,.1f} MB of them there already)" if begun else ""
+    files = "1 file" if len(urls) == 1 else f"{len(urls)} files"
+    return f"to fetch from {title}: {files}, {much}{there}; {licence}"
+
+
+def _wanted(manifest: Manifest, mirror: Mapping[str, Any], own: Path) -> Iterator[tuple[str, str]]:
+    """Key and address of the files of a mirror with one address for each that are not there yet."""
+    resumable = len(manifest.mirrors) == 1  # files of one source fit together; those of several only by their sums
+    for key, url in mirror["urls"].items():
+        raw = manifest.files[key]
+        if not raw.optional and not (resumable and (own / raw.names[0]).is_file()):
+            yield key, url
 
 
 def _from_users_archive(manifest: Manifest, data: Path, cache: Path, report: Report | None) -> dict[str, Path] | None:
@@ -194,11 +224,8 @@ def _from_mirror(
             _unpack(manifest, mirror, archive, own, scratch, report)
         return
     ready: dict[str, Path] = {}
-    resumable = len(manifest.mirrors) == 1  # files of one source fit together; those of several only by their sums
-    for key, url in mirror["urls"].items():
+    for key, url in _wanted(manifest, mirror, own):
         raw = _as_laid_out(manifest, mirror, key)
-        if raw.optional or (resumable and (own / raw.names[0]).is_file()):
-            continue
         file = download(url, own / _leaf(url), report, raw.bytes)
         published = mirror.get("file_sha256", {}).get(key)
         if published and _sha256(file) != published:
@@ -206,7 +233,7 @@ def _from_mirror(
             raise DataError(f"sha256 of {file.name} is not {published}: this mirror lies.")
         with _removing(file), open_plain(file) as plain:
             ready[key] = _take(plain, raw, scratch, f"{mirror['title']}, {url}", _limit(raw, file))
-        if resumable:  # what is there stays there, should a later file fail
+        if len(manifest.mirrors) == 1:  # what is there stays there, should a later file fail
             _put(manifest, {key: ready.pop(key)}, own)
     _put(manifest, ready, own)
 

@@ -95,7 +95,16 @@ def test_vk_lsvd_is_fetched_week_by_week_and_goes_on_where_it_was(served, tmp_pa
         prepare(dataset)
     (tmp_path / "later").rename(missing)
     Files.asked.clear()
-    data = prepare(dataset)
+    said = []
+    data = prepare(dataset, report=lambda what, done, total: said.append((what, done, total)))
+    left = sum(path.stat().st_size for path in directory.rglob("*.parquet") if path.name >= "week_07.parquet")
+    left += sum(path.stat().st_size for path in directory.glob("metadata/*"))
+    # licence and size before the first byte, then how far each file has come
+    assert said[0][0] == f"note: to fetch from Hugging Face Hub: 22 files, {left / 1e6:,.1f} MB; licence: Apache-2.0"
+    fetched = {what: total for what, done, total in said if what.startswith("download") and done == total}
+    assert len(fetched) == 22
+    last = directory / "subsamples/ur0.01_ir0.01/test/week_26.parquet"
+    assert fetched["download week_26.parquet"] == last.stat().st_size
     assert len(Files.asked) == 29 - 7 and not any("week_06" in path for path in Files.asked)
     assert data.meta["rows"] == {"train": 25 * 120, "valid": 1200, "test": 1200}
     for task in LABELS:
@@ -182,33 +191,57 @@ def test_kuaisar(served, tmp_path):
     assert not inputs & {"playing_time", "time", "timestamp", "search", "caption"}
 
 
+LOG = "timestamp uid campaign conversion conversion_timestamp conversion_id attribution click click_pos click_nb"
+LOG = [*LOG.split(), "cost", "cpo", "time_since_last_click", *(f"cat{i}" for i in range(1, 10))]
+CRITEO = (
+    "https://huggingface.co/datasets/criteo/criteo-attribution-dataset/resolve/904188a63cbad78bee43cd26ff5ee4ac77903986"
+)
+CRITEO_FILE = "criteo_attribution_dataset.tsv.gz"
+
+
 def test_criteo_attribution(served):
     directory, pointing = served
-    head = "timestamp uid campaign conversion conversion_timestamp conversion_id attribution click click_pos click_nb"
-    head = [*head.split(), "cost", "cpo", "time_since_last_click", *(f"cat{i}" for i in range(1, 10))]
     rng = np.random.default_rng(0)
     rows = []
     for i in range(500):
         seen = [i, rng.integers(90), rng.integers(4), int(i % 3 == 0), -1, -1, int(i % 6 == 0), i % 2]
         rows.append([*seen, -1, -1, 1e-5, 0.2, rng.integers(-1, 50), *rng.integers(-5, 5, 9)])
-    write_csv(directory / "plain.tsv", head, rows, "\t")
-    name = "criteo_attribution_dataset.tsv.gz"
-    (directory / name).write_bytes(gzip.compress((directory / "plain.tsv").read_bytes()))
-    official = "https://huggingface.co/datasets/criteo/criteo-attribution-dataset/resolve/"
-    official += "904188a63cbad78bee43cd26ff5ee4ac77903986"
-    dataset = pointing("criteo_attribution", official)
+    write_csv(directory / "plain.tsv", LOG, rows, "\t")
+    (directory / CRITEO_FILE).write_bytes(gzip.compress((directory / "plain.tsv").read_bytes()))
+    dataset = pointing("criteo_attribution", CRITEO)
     with pytest.raises(DataUnavailable, match="sha256 of .* is not 94ac7a46.*this mirror lies"):
         prepare(dataset)
     import hashlib
 
     manifest = Path(dataset.manifest)
-    sums = ("94ac7a465564349bc7ba008602211d5990a3c53cc133abc0aadef61ea2391a98", (directory / name).read_bytes())
+    sums = ("94ac7a465564349bc7ba008602211d5990a3c53cc133abc0aadef61ea2391a98", (directory / CRITEO_FILE).read_bytes())
     manifest.write_text(manifest.read_text().replace(sums[0], hashlib.sha256(sums[1]).hexdigest()))
     data = prepare(dataset)
     assert data.meta["rows"] == {"train": 400, "valid": 50, "test": 50} and validate(dataset) == []
     assert data.labels("test", "conversion").tolist() == [float(i % 3 == 0) for i in range(450, 500)]
     inputs = {feature.name for feature in data.schema(()).categorical} | set(data.schema(()).numeric)
     assert inputs == {"campaign", *(f"cat{i}" for i in range(1, 10)), "time_since_last_click"}
+
+
+def test_the_command_says_licence_and_size_before_it_fetches(served, tmp_path, mpt):
+    directory, pointing = served
+    pointing("criteo_attribution", CRITEO)
+    (tmp_path / "ours.py").write_text(
+        "import dataclasses\nfrom datasets_registry import find\nfrom datasets_registry.base import register_dataset\n"
+        "log = dataclasses.replace(find('criteo_attribution'), name='ours', manifest='{}')\n"
+        "register_dataset(log)\n".format(tmp_path / "criteo_attribution.toml")
+    )
+    (directory / CRITEO_FILE).write_bytes(b"not what it should be" * 1000)
+    result = mpt("fetch", "ours", "--dataset-file", tmp_path / "ours.py")
+    text = " ".join(result.text.split())
+    order = [
+        "licence: CC BY-NC-SA 4.0",
+        "to fetch from",
+        "1 file, 0.0 MB; licence: CC BY-NC-SA 4.0",
+        "this mirror lies",
+    ]
+    places = [text.index(part) for part in order]
+    assert result.code == 1 and places == sorted(places), result.text
 
 
 def test_qk_article(tmp_path):
