@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.trees import MPT, ROOT, Counts, differences, mpt, processes_of
-from tests.sweep.trees import TINY
+from tests.sweep.trees import HERE, TINY
 
 SWEEP = ["run", *map(str, TINY), "--methods", "shared_bottom,mpt_rec", "--set", "budget.epochs=4"]
 """Eleven runs."""
@@ -237,6 +237,10 @@ def _runs_of(made: Cluster, name: str) -> list[int]:
     return []
 
 
+OTHER_KIND = "import os\nos.cpu_count = lambda: 64\n"
+"""As sitecustomize it makes a worker one of a larger machine."""
+
+
 def misfits(scratch: Path, calm: Path, counts: Counts) -> None:
     """Workers that do not fit, beside one that does: each is refused in a sentence, and the others do the work."""
     other = scratch / "other-version"
@@ -245,11 +249,15 @@ def misfits(scratch: Path, calm: Path, counts: Counts) -> None:
     shutil.copytree(ROOT / "tests", other / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     with open(other / "benchmark" / "training" / "metrics.py", "a", encoding="utf-8") as file:
         file.write("\nELSEWHERE = True\n")
+    (scratch / "larger").mkdir()
+    (scratch / "larger" / "sitecustomize.py").write_text(OTHER_KIND, encoding="utf-8")
+    larger = {"PYTHONPATH": f"{scratch / 'larger'}{os.pathsep}{ROOT}"}
     cases: dict[str, tuple[dict[str, object], str]] = {
         "a worker of another code version": ({"cwd": other}, "its program is another one"),
         "a worker without the program": ({"cwd": scratch, "PYTHONPATH": "/"}, "cannot load this program"),
         "a daemonic worker": ({"DASK_DISTRIBUTED__WORKER__DAEMON": "True"}, "daemonic"),
         "a worker with a cache of its own and no data": ({"MPTBENCH_CACHE": str(scratch / "empty-cache")}, ""),
+        "a worker that cannot have the data": ({"MPTBENCH_CACHE": "/dev/null/cache"}, "it has no tiny"),
     }
     for what, (options, sentence) in cases.items():
         out = scratch / re.sub(r"\W+", "-", what)
@@ -262,6 +270,53 @@ def misfits(scratch: Path, calm: Path, counts: Counts) -> None:
             )
             wrong += [f"'{sentence}' was not said: {said[-300:]}"] * (sentence not in said)
         counts.add(what, *wrong)
+    counts.add("machines of two kinds, --one-kind", *_two_kinds(scratch, larger))
+    counts.add("a late worker of another kind, --one-kind", *_late_kind(scratch, calm, larger))
+
+
+def _two_kinds(scratch: Path, larger: dict[str, str]) -> list[str]:
+    """Refused before a run is started."""
+    out = scratch / "two-kinds"
+    with cluster(scratch, 1) as made:
+        made.start_worker("larger", "--memory-limit", "4GiB", **larger)
+        _until_present(made, 2)
+        driver = sweep(made.address, out, "--one-kind")
+        said = driver.communicate(timeout=400)[1]
+    wrong = [] if driver.returncode == 2 and "2 kinds of machines" in said else [f"{driver.returncode}: {said[-500:]}"]
+    return wrong + ["runs were started"] * bool(list(out.glob("runs/*/*/*/*")))
+
+
+def _late_kind(scratch: Path, calm: Path, larger: dict[str, str]) -> list[str]:
+    """Refused; the sweep goes on with the workers that it has."""
+    out = scratch / "late-kind"
+    with cluster(scratch, 1) as made:
+        driver = sweep(made.address, out, "--one-kind")
+        under_way(out, driver, 1)
+        made.start_worker("larger", "--memory-limit", "4GiB", **larger)
+        said = driver.communicate(timeout=400)[1]
+    wrong = differences(calm, out) if driver.returncode == 0 else [f"exit code {driver.returncode}: {said[-500:]}"]
+    return wrong + [f"it was not said: {said[-300:]}"] * ("a machine of another kind" not in said)
+
+
+def _until_present(made: Cluster, workers: int) -> None:
+    from distributed import Client
+
+    with Client(made.address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=120)
+
+
+def many(workers: int, runs: int) -> Counts:
+    """A sweep of many tiny runs, each of an instant: five of a seed."""
+    words = ["run", *map(str, TINY), "--method-file", HERE / "faulty.py", "--methods", "healthy", "--arms", "joint",
+             "--set", "budget.epochs=1", "--set", "budget.patience=1", "--seeds", f"0-{-(-runs // 5) - 1}"]  # fmt: skip
+    counts = Counts(f"{runs} tiny runs on {workers} workers")
+    with tempfile.TemporaryDirectory() as directory:
+        calm, out = Path(directory) / "calm", Path(directory) / "out"
+        done = mpt(*words, "--engine", "dask", "--workers", workers, "--out", out, timeout=36_000)
+        assert mpt(*words, "--jobs", 2, "--out", calm, timeout=36_000).returncode == 0
+        wrong = differences(calm, out) + [f"exit code {done.returncode}: {done.stderr[-500:]}"] * (done.returncode != 0)
+        counts.add("many runs", *wrong)
+    return counts
 
 
 def campaign(workers: int, rounds: int, seed: int, names: list[str], say: Callable[[str], None] = print) -> Counts:
@@ -285,7 +340,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="Faults whose name contains this.", default="")
+    parser.add_argument("--runs", type=int, help="Instead of faults: a sweep of so many tiny runs.")
     given = parser.parse_args()
+    if given.runs:
+        counts = many(given.workers, given.runs)
+        print(counts)
+        return int(bool(counts.lost))
     counts = campaign(
         given.workers, given.rounds, given.seed, [name for name in FAULTS if given.only in name],
         lambda text: print(text, flush=True),

@@ -132,7 +132,7 @@ class Roster:
         """In a thread of its own: a cluster that is slow to answer must not hold up the sweep's heartbeats."""
         while not self._end.is_set():
             with contextlib.suppress(Exception):
-                addresses = set(self._client.scheduler_info()["workers"])
+                addresses = set(self._client.scheduler_info(n_workers=-1)["workers"])
                 for address in addresses - self._looked:
                     self._looked.add(address)
                     threading.Thread(target=self._look_at, args=(address,), daemon=True).start()
