@@ -74,7 +74,11 @@ def _carry_out(job: Job, pipe: Connection) -> None:
     run_in_child(job, pipe)
 
 
-def poll(children: list[Child], on_epoch: Callable[[Run, int, int], None]) -> list[Child]:
+def poll(
+    children: list[Child],
+    on_epoch: Callable[[Run, int, int], None],
+    on_step: Callable[[Run, str, int, int], None] | None = None,
+) -> list[Child]:
     """Wait a moment; pass on progress; signal runs over their limit; return the children that have ended."""
     if not children:
         return []
@@ -87,8 +91,10 @@ def poll(children: list[Child], on_epoch: Callable[[Run, int, int], None]) -> li
                 told = child.pipe.recv()
                 if isinstance(told, str):
                     child.output_lost = told
-                else:
+                elif len(told) == 2:
                     on_epoch(child.run, *told)
+                elif on_step is not None:
+                    on_step(child.run, *told)
             except (EOFError, OSError):
                 child.pipe.close()
     now = time.monotonic()

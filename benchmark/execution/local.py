@@ -58,7 +58,7 @@ class LocalEngine(Engine):
         self._watcher.started(run)
 
     def wait(self) -> list[Ended]:
-        ended = poll(self._children, self._watcher.epoch)
+        ended = poll(self._children, self._watcher.epoch, self._watcher.step)
         for child in ended:
             self._children.remove(child)
             child.process.join()

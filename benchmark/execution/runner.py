@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.core import numerics
+from benchmark.core import numerics, steps
 from benchmark.core.errors import BenchmarkError, visible
 from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
@@ -70,6 +70,11 @@ def _work(job: Job, pipe: Connection) -> int:
         with contextlib.suppress(OSError):
             pipe.send((epoch.epoch, _epochs(job.key)))
 
+    def tell_step(what: str, done: int, total: int) -> None:
+        with contextlib.suppress(OSError):
+            pipe.send((what, done, total))
+
+    steps.listen(tell_step)
     preemption.listen()
     try:
         run(job, tell)

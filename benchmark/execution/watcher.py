@@ -13,6 +13,9 @@ class Watcher:
 
     def epoch(self, run: Run, epoch: int, epochs: int) -> None: ...
 
+    def step(self, run: Run, what: str, done: int, total: int) -> None:
+        """Of an epoch, of the frozen part's outputs or of predictions: told twice a second at most."""
+
     def ended(self, run: Run, record: Record, kept: bool) -> None: ...
 
     def cluster(self, text: str) -> None: ...

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.core.steps import tell
 from benchmark.spec.labels import LEAST_EPOCH
 from methods.base import MultiTaskModel
 from methods.batch import Batch
@@ -225,6 +226,7 @@ def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_C
     start = 0
     with torch.inference_mode():
         for batch in rows.batches(PREDICT_ROWS):
+            tell("outputs of the frozen part", start, len(rows))
             features = model.frozen_features(batch)
             if features is None:
                 return None

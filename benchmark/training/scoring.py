@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.core.seeding import numpy_stream
+from benchmark.core.steps import tell
 from benchmark.records.record import TaskScores
 from benchmark.records.row_noise import row_noise
 from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
@@ -116,6 +117,7 @@ class HeldOutRows:
         parts: dict[str, list[Tensor]] = {name: [] for name in tasks}
         with torch.inference_mode():
             for start in range(0, len(self.order), PREDICT_ROWS):
+                tell("predictions", start, len(self.order))
                 outputs = model(self._batch(start, PREDICT_ROWS))
                 for name in tasks:
                     parts[name].append(outputs[name])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmark.core.steps import tell
 from benchmark.records.record import Epoch, Selection
 from benchmark.spec.budget import SELECTION_RULE, Budget
 from benchmark.training.learner import Learner
@@ -116,6 +117,7 @@ def _epoch(learner: Learner, number: int, budget: Budget, optimizer: torch.optim
     torch.manual_seed(learner.streams.noise(number))
     losses = _LossWatch(number)
     for position, batch in enumerate(learner.epoch(number, budget.batch_size)):
+        tell("epoch", position, steps)
         losses.add(learner.step(batch, Progress(number, position, budget.epochs, steps), optimizer))
     means = losses.finish()
     learner.end_epoch(number)
