@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Key, Record
+from benchmark.records.row_noise import unfolded
 from benchmark.report import transfer
 from benchmark.report.answers import caption_above, half_width_of, legend, lines, mean_of, sentence
-from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, canonical, score, worst_code
+from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, canonical, combine, score, worst_code
 from benchmark.report.measures import arm_title
 from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
 from benchmark.report.plot import Plot, logarithmic_counts
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURES = ("average", "backward", "forgetting", "gain", "trained", "stored", "flops", "seconds")
+PANELS = {
+    "average": "average score",
+    "backward": "backward transfer",
+    "trained": "trained weights",
+    "stored": "stored weights",
+    "flops": "serving FLOPs per row",
+    "seconds": "seconds so far",
+}
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,84 @@ class Chain:
     single: Mapping[tuple[int, str], Record]
 
     def sample(self, stage: int, measure: str) -> Sample:
-        """One of MEASURES after ``stage`` new tasks, over seeds."""
-        values, codes = {}, {}
-        for seed, runs in self.stages.items():
-            found = _measured(self, seed, runs[: stage + 1], measure)
-            if isinstance(found, str):
-                codes[seed] = found
-            else:
-                values[seed] = found
-        return Sample(values, codes)
+        """One of MEASURES after ``stage`` new tasks, over seeds. What compares scores knows the noise of test rows."""
+        codes = {seed: code for seed, runs in self.stages.items() if (code := _lacking(runs[: stage + 1])) is not None}
+        done = {
+            seed: [run for run in runs[: stage + 1] if run is not None]
+            for seed, runs in self.stages.items()
+            if seed not in codes
+        }
+        new = self.order[:stage]
+        if measure == "average":
+            last = [self.score(done, stage, task) for task in (*self.old, *new)]
+            found = replace(combine(last, _mean), crossed=False) if last else Sample()
+        elif measure == "gain":
+            found = combine([self._gain(done, stage, task) for task in new], _mean)
+        elif measure in ("backward", "forgetting"):
+            before = (*self.old, *new[:-1])
+            found = combine([self._change(done, stage, task, measure) for task in before], _mean)
+        else:
+            values = {seed: value for seed, runs in done.items() if (value := _cost(runs, measure)) is not None}
+            found = Sample(values, {seed: "undefined" for seed in done if seed not in values})
+        return replace(found, codes={**found.codes, **codes})
+
+    def score(self, done: Mapping[int, Sequence[Record]], stage: int, task: str) -> Sample:
+        """a[stage, task] over the seeds that are ``done``."""
+        return _sample({seed: runs[stage] for seed, runs in done.items()}, task)
+
+    def _gain(self, done: Mapping[int, Sequence[Record]], stage: int, task: str) -> Sample:
+        alone = _sample({seed: self.single.get((seed, task)) for seed in done}, task)
+        return self.score(done, stage, task).combine(alone, transfer.gain)
+
+    def _change(self, done: Mapping[int, Sequence[Record]], stage: int, task: str, measure: str) -> Sample:
+        """What became of a task that was known before the stage, by its scores since it was learnt."""
+        learnt = 0 if task in self.old else self.order.index(task) + 1
+        measured = transfer.backward_transfer if measure == "backward" else transfer.forgetting
+
+        def change(scores: Sequence[float]) -> float | None:
+            return measured([{task: score} for score in scores], [task])
+
+        return combine([self.score(done, place, task) for place in range(learnt, stage + 1)], change)
+
+
+def _lacking(runs: Sequence[Record | None]) -> str | None:
+    """The code of why a line of runs has no measure; None if it has."""
+    missing = [run for run in runs if run is None or run.status != "ok"]
+    codes = ["missing" if run is None else STATUS_CODES[run.status] for run in missing]
+    return worst_code(codes) if codes else None
+
+
+def _sample(runs: Mapping[int, Record | None], task: str) -> Sample:
+    """A task's scores by seed, with their noise of test rows where all runs were scored on the same ones."""
+    values: dict[int, float] = {}
+    codes: dict[int, str] = {}
+    noise = {}
+    for seed, run in runs.items():
+        value = "n/a" if run is None or run.status != "ok" else score(run, task)
+        if run is None or isinstance(value, str | None):
+            codes[seed] = value if isinstance(value, str) else "n/a"
+            continue
+        values[seed] = value
+        if (rows := run.scores[task].rows) is not None:
+            noise[seed] = rows
+    same = len({rows.labels for rows in noise.values()}) == 1
+    return Sample(values, codes, rows={seed: unfolded(r) for seed, r in noise.items()} if same else {}, score=True)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _cost(done: Sequence[Record], measure: str) -> float | None:
+    """What the last run trains, stores or computes, or what all runs since stage 0 took."""
+    last = done[-1]
+    if measure == "trained":
+        return float(last.params.trainable) if last.params else None
+    if measure == "stored":
+        return float(last.params.total + last.params.reserved) if last.params else None
+    if measure == "flops":
+        return last.flops.forward if last.flops else None
+    return sum(run.seconds.total for run in done[1:] if run.seconds)
 
 
 def chains(records: Iterable[Record], titles: Mapping[str, str]) -> list[Chain]:
@@ -96,39 +174,6 @@ def _along(
         stages = {seed: [run(stage, seed) for stage in range(len(order) + 1)] for seed in seeds}
         if any(stage is not None for runs_ in stages.values() for stage in runs_[1:]):
             yield Chain(place[0], method, titles.get(method) or method, label, order, place[2], stages, single)
-
-
-def _measured(chain: Chain, seed: int, runs: Sequence[Record | None], measure: str) -> float | str:
-    """A measure after the last of ``runs``, or the code of why there is none."""
-    missing = [run for run in runs if run is None or run.status != "ok"]
-    lacking = ["missing" if run is None else STATUS_CODES[run.status] for run in missing]
-    if lacking:
-        return worst_code(lacking)
-    done = [run for run in runs if run is not None]
-    last, new = done[-1], list(chain.order[: len(done) - 1])
-    before = [*chain.old, *new[:-1]]
-    scores = [_scores(run) for run in done]
-    found: float | None
-    if measure == "average":
-        known = [scores[-1].get(task) for task in (*chain.old, *new)]
-        found = None if any(value is None for value in known) else sum(v for v in known if v is not None) / len(known)
-    elif measure == "backward":
-        found = transfer.backward_transfer(scores, before)
-    elif measure == "forgetting":
-        found = transfer.forgetting(scores, before)
-    elif measure == "gain":
-        singles = [_scores(run).get(t) if (run := chain.single.get((seed, t))) else None for t in new]
-        gains = [transfer.gain(scores[-1].get(task), alone) for task, alone in zip(new, singles, strict=True)]
-        found = None if None in gains or not gains else sum(g for g in gains if g is not None) / len(gains)
-    elif measure == "trained":
-        found = float(last.params.trainable) if last.params else None
-    elif measure == "stored":
-        found = float(last.params.total + last.params.reserved) if last.params else None
-    elif measure == "flops":
-        found = last.flops.forward if last.flops else None
-    else:
-        found = sum(run.seconds.total for run in done[1:] if run.seconds)
-    return "undefined" if found is None else found
 
 
 def study(found: Sequence[Chain]) -> list[tuple[Table, Plot | None]]:
@@ -185,7 +230,8 @@ def table(found: Sequence[Chain], name: str) -> Table:
         tuple(rows),
         (
             "Average score over all tasks known; backward transfer and forgetting over the tasks known before; gain "
-            "over the new tasks that have arrived. Mean over seeds with a 95 % Student-t interval.",
+            "over the new tasks that have arrived. Mean over seeds, 95 % interval: the average score by Student t "
+            "over seeds, what compares scores by seeds and test rows together.",
             "Joint retraining starts afresh at every stage, with all tasks known by then. Inputs are those that every "
             "task of the chain allows, at every stage. Stored: all weights that serving needs, reserved rows too.",
         ),
@@ -218,7 +264,8 @@ def answer(found: Sequence[Chain]) -> str:
 
 
 def figure(found: Sequence[Chain], name: str) -> Plot | None:
-    """Average score, backward transfer, stored weights and serving cost against the number of new tasks."""
+    """Average score, backward transfer, trained and stored weights, serving cost and seconds against the number of new
+    tasks."""
     together: dict[tuple, list[Chain]] = defaultdict(list)
     for chain in found:
         together[chain.title, chain.arm].append(chain)
@@ -227,28 +274,24 @@ def figure(found: Sequence[Chain], name: str) -> Plot | None:
     for (title, arm), members in together.items():
         for stage in range(1, len(members[0].order) + 1):
             point: Point = {"answer": said, "method": title, "arm": arm, "tasks": stage}
-            for measure in ("average", "backward", "stored", "flops"):
+            for measure in PANELS:
                 pooled = _over_orders([chain.sample(stage, measure) for chain in members])
                 point[measure], point[f"{measure}_half_width"] = mean_of(pooled), half_width_of(pooled)
             rows.append(point)
     rows = [row for row in rows if row["average"] is not None]
-    return Plot(name, rows, draw, 4.2, 5.2) if len({row["tasks"] for row in rows}) > 1 else None
+    return Plot(name, rows, draw, 6.0, 5.2) if len({row["tasks"] for row in rows}) > 1 else None
 
 
 def draw(drawn: Figure, rows: Sequence[Point]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     caption_above(drawn, rows)
-    titles = {
-        "average": "average score", "backward": "backward transfer", "stored": "stored weights",
-        "flops": "serving FLOPs per row",
-    }  # fmt: skip
-    for axes, (name, title) in zip(drawn.subplots(2, 2).flat, titles.items(), strict=True):
+    for axes, (name, title) in zip(drawn.subplots(3, 2).flat, PANELS.items(), strict=True):
         lines(axes, rows, "tasks", name)
         axes.set_ylabel(title)
         axes.set_xlabel("new tasks so far")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if name in ("stored", "flops"):
+        if name in ("trained", "stored", "flops"):
             axes.set_yscale("log")
             logarithmic_counts(axes.yaxis)
     legend(drawn, rows)
@@ -256,15 +299,13 @@ def draw(drawn: Figure, rows: Sequence[Point]) -> None:
 
 def _over_orders(samples: Sequence[Sample]) -> Sample:
     """Seed by seed the mean over orders that have the seed."""
-    values: dict[int, list[float]] = defaultdict(list)
-    for sample in samples:
-        for seed, value in sample.values.items():
-            values[seed].append(value)
-    return Sample({seed: sum(found) / len(found) for seed, found in values.items()})
-
-
-def _scores(run: Record) -> dict[str, float | None]:
-    return {task: value if isinstance(value := score(run, task), float) else None for task in run.scores}
+    own = [replace(sample, codes={}) for sample in samples if sample.values]
+    if not own:
+        return Sample()
+    if len({frozenset(sample.values) for sample in own}) == 1:
+        return replace(combine(own, _mean), crossed=own[0].crossed, score=own[0].score)
+    seeds = sorted(set().union(*(sample.values for sample in own)))
+    return Sample({seed: _mean([s.values[seed] for s in own if seed in s.values]) for seed in seeds})
 
 
 def _place(key: Key) -> tuple:

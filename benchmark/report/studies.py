@@ -371,8 +371,9 @@ COLUMNS = (
     Column("degradation", "loss of old tasks", signed=True),
 )
 MEANS = (
-    "Mean over seeds with a 95 % Student-t interval, which knows the scatter of seeds and not that of test rows; "
-    "clearly: the interval does not hold 0. Loss of old tasks: stage 0 minus after, mean over the old tasks."
+    "Mean over seeds with a 95 % interval: scores by Student t over seeds, differences (gain, loss, lead) by seeds and "
+    "test rows together; clearly: the interval does not hold 0. Loss of old tasks: stage 0 minus after, mean over the "
+    "old tasks."
 )
 
 

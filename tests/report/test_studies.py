@@ -1,8 +1,10 @@
 """Tables and figures of the studies, from made records with hand-computed measures."""
 
+import numpy as np
 import pytest
 
 from benchmark.records.record import run_id
+from benchmark.records.row_noise import row_noise, unfolded
 from benchmark.report import chains, studies
 from benchmark.report.groups import group_records
 from tests.report import made
@@ -48,6 +50,27 @@ def test_measures_along_a_chain_are_those_computed_by_hand():
     assert values["gain"] == pytest.approx([0.05, ((0.6 - 0.65) + (0.75 - 0.65)) / 2])
     assert values["trained"] == [10, 10] and values["seconds"] == [60, 120]
     assert "backward transfer -0.0750" in table.caption and plot.rows[0]["answer"] in table.caption
+
+
+def test_what_compares_the_stages_of_a_chain_knows_the_noise_of_test_rows():
+    """Two seeds that agree to the bit say nothing of another draw of test rows; the intervals of differences do."""
+    generator = np.random.default_rng(0)
+    labels = (generator.random(4000) < 0.3).astype(np.float32)
+    before, after = (labels + generator.normal(0, spread, 4000) for spread in (1.0, 1.5))
+    records = []
+    for seed in (0, 1):
+        made_ = chain([{"a": 0.76}, {"a": 0.68, "b": 0.7}, {"a": 0.76, "b": 0.7, "c": 0.75}], seed=seed)
+        for record, logits in zip(made_, (before, after, before), strict=True):
+            record.scores["a"].rows = row_noise("binary", logits, labels)
+        records += made_
+    (found,) = chains.chains(records, TITLES)
+    spread = row_noise("binary", after, labels), row_noise("binary", before, labels)
+    vector = unfolded(spread[0]) - unfolded(spread[1])
+    interval = found.sample(1, "backward").interval()
+    assert interval.mean == pytest.approx(-0.08) and interval.half_width > 1.9 * np.linalg.norm(vector) > 0.01
+    unchanged = found.sample(2, "backward")  # of a to its first score, of b to its own; only a's rows are known
+    assert unchanged.interval().mean == 0.0
+    assert found.sample(1, "average").interval().half_width == 0.0  # a score's interval is over seeds, as elsewhere
 
 
 def test_a_stage_that_failed_is_a_code_and_stages_after_it_too():
