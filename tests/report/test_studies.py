@@ -5,7 +5,7 @@ import pytest
 
 from benchmark.records.record import run_id
 from benchmark.records.row_noise import row_noise, unfolded
-from benchmark.report import chains, studies
+from benchmark.report import chains, overall, studies
 from benchmark.report.groups import group_records
 from tests.report import made
 
@@ -131,6 +131,26 @@ def test_every_dataset_has_its_own_table_of_a_study():
     records += [keyed(record, dataset=record.key.dataset.replace("d", "e", 1)) for record in records]
     found = [table.name for table, _ in studies.studies(group_records(records, TITLES))]
     assert found == ["study_scarce_labels-d", "study_scarce_labels-e"]
+
+
+def test_the_problems_of_a_dataset_count_as_one_dataset():
+    """Three tasks of d, each in turn the new one, and one problem of e: two datasets, not four."""
+    records = []
+    for dataset, new, frozen in (("d", "a", 0.6), ("d", "b", 0.7), ("d", "c", 0.8), ("e", "c", 0.9)):
+        place = {"dataset": dataset, "old": [task for task in "abc" if task != new], "new": [new]}
+        old = dict.fromkeys(place["old"], 0.5)
+        for seed in (0, 1):
+            records.append(made.record("m", "stage0", seed, old, **place))
+            for arm, value in (("frozen", frozen), ("finetune", frozen - 0.1)):
+                records.append(made.record("m", arm, seed, old | {new: value}, **place))
+    new_task, _ = overall.studies(group_records(records, TITLES))
+    assert new_task.datasets == ("d (3 problems)", "e")
+    assert new_task.values["Method M, frozen"] == pytest.approx([0.7, 0.9])
+    table = overall.across(new_task)
+    assert "over 2 datasets" in table.caption and "no claim over datasets is made" in table.footer[-1]
+    (each, _) = studies.each_task(group_records(records, TITLES))
+    assert len({(row.cells["dataset"].text, row.cells["task"].text) for row in each.rows}) == 3
+    assert "share rows and references" in each.footer[-1]
 
 
 def test_nothing_is_called_clear_from_one_seed():
