@@ -1,5 +1,7 @@
 """Which tasks datasets offer, in which order they may arrive, and the splits that only some of them have."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,21 @@ def test_a_users_own_order_splits_where_there_is_no_time(tmp_path):
         items[which] = {data.vocabularies["item_id"][code - 2] if code > 1 else None for code in codes}
     assert items["test"] == items["valid"] == {None}  # every user's last two items are new to training
     assert data.rows("test") == data.rows("valid") == 9 and items["train"] == set(range(38))
+
+
+def test_the_cards_name_what_comes_from_the_hub():
+    from datasets_registry.cards import HUB
+    from datasets_registry.raw.manifest import load_manifest
+
+    manifests = {name: manifest for name in DATASETS if (manifest := find(name).manifest)}
+    there = {
+        name
+        for name, manifest in manifests.items()
+        if any("huggingface.co" in str(mirror) for mirror in load_manifest(manifest).mirrors)
+    }
+    assert there == {"criteo_attribution", "vk_lsvd"} and all(f"`{name}`" in HUB for name in there)
+    index = (Path(__file__).parents[2] / "docs" / "datasets" / "README.md").read_text(encoding="utf-8")
+    assert HUB in index and all(f"[{name}]({name}.md)" in index for name in DATASETS)
 
 
 def test_movielens_says_that_it_is_a_toy():
