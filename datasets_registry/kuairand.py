@@ -10,15 +10,18 @@ that were shown at random, not because a recommender chose them.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.core.errors import DataError
 from datasets_registry.base import UNDEFINED, Chunk, Dataset, Feature, register_dataset
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
     from datasets_registry.encoding.delimited import Layout
+    from datasets_registry.encoding.side import SideTable
 
 TASKS = {
     "click": "clicked",
@@ -80,6 +83,8 @@ class KuaiRand(Dataset):
 
         users = SideTable.read(files["users"], "user_id", user_layout())
         videos = SideTable.read(files["videos"], "video_id", video_layout())
+        for line, column, problem in _bad_tags(videos):
+            raise DataError(f"{files['videos']}, line {line}, column {column}: {problem}")
         tags = [[] if tag is None else [int(t) for t in tag.split(",")] for tag in videos.column("tag").to_pylist()]
         video_tags = pa.array(tags, pa.list_(pa.int64()))
         standard = [(0, files[key]) for key in sorted(files) if key.startswith("log")]
@@ -133,7 +138,13 @@ class KuaiRand(Dataset):
         from datasets_registry.encoding import delimited
 
         layouts = {"users": user_layout, "videos": video_layout}
-        return delimited.check(path, layouts.get(key, log_layout)())
+        found = None
+        for found in delimited.check(path, layouts.get(key, log_layout)()):
+            yield found
+        if key == "videos" and found is None:  # else there is no table to look into
+            from datasets_registry.encoding.side import SideTable
+
+            yield from _bad_tags(SideTable.read(path, "video_id", video_layout()))
 
 
 def _either(folder: Path, pattern: str) -> list[Path]:
@@ -141,6 +152,13 @@ def _either(folder: Path, pattern: str) -> list[Path]:
     plain = {path.name: path for path in folder.glob(pattern)}
     zipped = {path.name.removesuffix(".gz"): path for path in folder.glob(pattern + ".gz")}
     return [path for _, path in sorted((zipped | plain).items())]
+
+
+def _bad_tags(videos: SideTable) -> Iterator[tuple[int, str, str]]:
+    """(line, column, problem) of videos whose tags are no whole numbers with commas between them."""
+    for place, tags in enumerate(videos.column("tag").to_pylist()):
+        if tags is not None and not re.fullmatch(r" *\d{1,18} *(, *\d{1,18} *)*", tags, re.ASCII):
+            yield place + 2, "tag", f"{tags!r:.60} is no list of whole numbers"
 
 
 def _labels(batch: Any) -> dict[str, Any]:

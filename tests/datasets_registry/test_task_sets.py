@@ -64,6 +64,28 @@ def test_unbiased_test_set_has_the_training_rows_of_time_and_random_exposures_af
     assert validate("kuairand_pure@unbiased", data_dir=logs) == []
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "cell", "says"),
+    [
+        ("video_features_basic", "tag", "sport", "'sport' is no list of whole numbers"),
+        ("video_features_basic", "tag", "1_0", "'1_0' is no list of whole numbers"),
+        ("user_features", "follow_user_num", "inf", "'inf' is not finite"),
+        ("user_features", "fans_user_num", "1e400", "'1e400' is not finite"),
+    ],
+)
+def test_an_impossible_cell_of_users_or_videos_is_named_by_both_commands(logs, table, column, cell, says):
+    path = logs / f"{table}_pure.csv"
+    lines = path.read_text().splitlines()
+    row = lines[3].split(",")
+    row[lines[0].split(",").index(column)] = cell
+    lines[3] = ",".join(row)
+    path.write_text("\n".join(lines) + "\n")
+    (found,) = validate("kuairand_pure", data_dir=logs)
+    assert found == f"{path}, line 4, column {column}: {says}"
+    with pytest.raises(DataError, match=f"{path.name}, line 4, column {column}: {says}.*validate kuairand_pure"):
+        prepare("kuairand_pure", data_dir=logs)
+
+
 def test_impossible_hour_is_named(logs):
     path = logs / "log_standard_4_08_to_4_21_pure.csv"
     path.write_text(path.read_text().replace(",1300,", ",9900,", 1))
