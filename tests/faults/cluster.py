@@ -237,6 +237,34 @@ def _runs_of(made: Cluster, name: str) -> list[int]:
     return []
 
 
+def preempted_worker(scratch: Path) -> list[str]:
+    """A batch system takes a worker's machine away while it is at a run: the next worker with the same cache goes on in
+    the checkpoint."""
+    slow = ["run", *map(str, TINY), "--method-file", HERE / "faulty.py", "--methods", "slow", "--arms", "joint",
+            "--set", "budget.epochs=12", "--set", "budget.patience=12"]  # fmt: skip
+    calm, out, cache = scratch / "calm-slow", scratch / "preempted", scratch / "cache"
+    assert mpt(*slow, "--jobs", 2, "--out", calm).returncode == 0
+    with cluster(scratch, 0) as made:
+        made.start_worker("w0", "--no-nanny", MPTBENCH_CACHE=str(cache))
+        driver = subprocess.Popen(
+            [*MPT, *map(str, slow), "--engine", "dask", "--scheduler", made.address, "--out", str(out)],
+            cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        while driver.poll() is None and not any(
+            "epoch 4" in log.read_text() for log in cache.glob("workshop/*/runs/tiny/slow/joint/*/log.txt")
+        ):
+            time.sleep(0.05)
+        made.processes["w0"].terminate()
+        wrong = ["the worker did not end"] * (made.processes["w0"].wait(60) not in (0, -signal.SIGTERM))
+        wrong += ["no checkpoint was kept"] * (not list(cache.glob("workshop/*/runs/tiny/slow/joint/*/progress.pt")))
+        made.start_worker("w1", "--no-nanny", MPTBENCH_CACHE=str(cache))
+        said = driver.communicate(timeout=400)[1]
+    if driver.returncode != 0:
+        return [*wrong, f"exit code {driver.returncode}: {said[-500:]}"]
+    log = next(out.glob("runs/tiny/slow/joint/*/log.txt")).read_text()
+    return [*wrong, *differences(calm, out), *["it began again"] * ("epoch 1\n" in log)]
+
+
 OTHER_KIND = "import os\nos.cpu_count = lambda: 64\n"
 """As sitecustomize it makes a worker one of a larger machine."""
 
@@ -319,7 +347,7 @@ def many(workers: int, runs: int) -> Counts:
     return counts
 
 
-def campaign(workers: int, rounds: int, seed: int, names: list[str], say: Callable[[str], None] = print) -> Counts:
+def campaign(workers: int, rounds: int, seed: int, only: str, say: Callable[[str], None] = print) -> Counts:
     draw = random.Random(seed)
     counts = Counts(f"a cluster of {workers} workers")
     with tempfile.TemporaryDirectory() as directory:
@@ -327,10 +355,12 @@ def campaign(workers: int, rounds: int, seed: int, names: list[str], say: Callab
         calm = scratch / "calm"
         assert mpt(*SWEEP, "--jobs", 2, "--out", calm).returncode == 0
         for _ in range(rounds):
-            for name in names:
+            for name in (name for name in FAULTS if only in name):
                 counts.add(name, *disturb(name, workers, scratch, calm, draw))
                 say(f"{name}: {counts.tried} tried, {counts.tried - counts.survived} lost")
-        misfits(scratch, calm, counts)
+        if not only:
+            misfits(scratch, calm, counts)
+            counts.add("SIGTERM to a worker at a long run", *preempted_worker(scratch))
     return counts
 
 
@@ -347,8 +377,7 @@ def main() -> int:
         print(counts)
         return int(bool(counts.lost))
     counts = campaign(
-        given.workers, given.rounds, given.seed, [name for name in FAULTS if given.only in name],
-        lambda text: print(text, flush=True),
+        given.workers, given.rounds, given.seed, given.only, lambda text: print(text, flush=True)
     )  # fmt: skip
     print(counts)
     return int(bool(counts.lost))
