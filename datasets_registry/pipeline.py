@@ -181,8 +181,8 @@ def availability(
     own = cache / "raw" / manifest.folder
     if own.is_dir() and complete(manifest, candidates(manifest, own)):
         return "cached", f"raw files in {own}"
-    if manifest.mirrors:
-        return "fetchable", f"python run_all.py fetch {dataset.base_name} ({len(manifest.mirrors)} mirrors)"
+    if n := len(manifest.mirrors):
+        return "fetchable", f"python run_all.py fetch {dataset.base_name} ({n} mirror{'s' if n > 1 else ''})"
     how = " ".join((manifest.instructions or f"Download by hand from {manifest.page}.").split())
     return "login", how
 

@@ -15,7 +15,7 @@ from benchmark import report
 from benchmark.cli.listing import titles
 from benchmark.cli.options import load_plugins
 from benchmark.cli.page import write_page
-from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress
+from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress, working
 from benchmark.cli.sweep import checked_device, default_jobs, plugin_paths, warn
 from benchmark.cli.trees import remember_suite, report_options
 from benchmark.core.errors import BenchmarkError, UsageError
@@ -121,10 +121,11 @@ class Advisor:
         remember_suite(out, self.suite)
         found = self._answer(records)
         write_atomically(out / ADVICE, found.text())
-        options = report_options(out, self.options.data_dir)
-        made = report.report(out, titles(), **options)
-        made.write(out)
-        page = write_page(out, made, options["stale"])
+        with working(self.console, "tables, figures and report"):
+            options = report_options(out, self.options.data_dir)
+            made = report.report(out, titles(), **options)
+            made.write(out)
+            page = write_page(out, made, options["stale"])
         self.say("\n" + found.text().replace("# ", "", 1))
         self.say(f"Wrote {out / ADVICE} and {page}.")
         return 0 if found.chosen else 1

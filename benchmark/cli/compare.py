@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from benchmark import report
+from benchmark.cli import terminal
 from benchmark.cli.listing import titles
 from benchmark.cli.options import data_option, load_plugins, plugin_files
 from benchmark.cli.page import write_page
+from benchmark.cli.progress import working
 from benchmark.cli.trees import report_options
 from benchmark.core.errors import UsageError
 from benchmark.records.reference import reference_trees
@@ -37,13 +40,16 @@ def compare(mine: Path, theirs: Path | None, data_dir: Path | None, **files: tup
     for tree in (mine, *trees):
         if not (tree / "runs").is_dir():
             raise UsageError(f"No results under {tree}: a result tree has a folder 'runs'.")
-    options = report_options(mine, data_dir)
-    made = report.compare(mine, trees, titles(), **options)
     out = mine / "comparison"
+    with working(Console(stderr=True), "comparing"):
+        options = report_options(mine, data_dir)
+        made = report.compare(mine, trees, titles(), **options)
+        if made.tables:
+            written = made.write(out)
+            page = write_page(out, made, options["stale"])
     if made.tables:
-        written = made.write(out)
-        page = write_page(out, made, options["stale"])
-        click.echo(made.terminal(False))
+        for text in terminal.main_tables(made.tables, out / "tables", False):
+            click.echo(text)
         click.echo(f"Wrote {len(written)} files under {out}. Report: {page}")
     for problem in made.problems:
         click.echo(f"Not compared: {problem}", err=True)

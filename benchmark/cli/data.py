@@ -48,7 +48,7 @@ def list_(what: str, as_json: bool, data_dir: Path | None, **files: tuple[Path, 
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     shown = [{key: _cell(value) for key, value in row.items() if key not in HIDDEN[what]} for row in rows]
-    click.echo(terminal.listing(shown, terminal.width()))
+    click.echo(terminal.listing(shown, terminal.width(), CELL_WIDTH))
     if what == "methods":
         note = (
             "trained: parameters that the frozen arm trains for a new task / those of the joint model of all tasks, "
@@ -115,9 +115,8 @@ def counted(number: int, what: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    """One cell of a listing: a list joined, a long text cut."""
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+    """One cell of a listing: a list joined."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @click.command()

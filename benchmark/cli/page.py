@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from benchmark import report as reporting
 from benchmark.cli.listing import titles
 from benchmark.cli.options import common, data_option, load_plugins, plugin_files, result_tree
+from benchmark.cli.progress import working
 from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.files import write_atomically
@@ -43,8 +45,9 @@ def report(
     """
     tree = result_tree(suite_name, out)
     load_plugins(**files)
-    options = report_options(tree, data_dir)
-    made = reporting.report(tree, titles(), **options)
+    with working(Console(stderr=True), "report"):
+        options = report_options(tree, data_dir)
+        made = reporting.report(tree, titles(), **options)
     if check:
         path = tree / PAGE
         same = path.is_file() and path.read_bytes() == render(made, about(tree, made, options["stale"])).encode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from benchmark.core import steps
 from benchmark.core.errors import visible
 from benchmark.execution.watcher import Watcher
 from benchmark.spec.budget import Budget
@@ -141,6 +144,22 @@ class _Passes:
             if total and passed > 1 and done > first
             else ""
         )
+
+
+@contextmanager
+def working(console: Console, what: str) -> Iterator[None]:
+    """A line says that ``what`` goes on, and of its parts how far they are, as long as the block lasts."""
+    passes = _Passes()
+    with console.status(what) as spinner:
+
+        def report(part: str, done: int, total: int) -> None:
+            spinner.update(escape(f"{what}: {part} {done / max(total, 1):.0%}{passes.left(part, done, total)}"))
+
+        steps.listen(report)
+        try:
+            yield
+        finally:
+            steps.listen(None)
 
 
 def prepare_with_progress(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from benchmark import report
 from benchmark.cli import terminal
@@ -19,15 +21,15 @@ from benchmark.cli.options import (
     plugin_files,
     result_tree,
 )
+from benchmark.cli.progress import working
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.core import numerics
 from benchmark.records.claims import read_claims
 from benchmark.records.record import read_records
 from benchmark.report import frame
-from benchmark.report.build import MAIN
 
 SHOWN = 20
-"""So many of the runs that are left are named."""
+"""So many runs that are left, failed or damaged are named."""
 
 
 @click.command()
@@ -57,19 +59,25 @@ def status(
         )
     for name, count in found["by_status"].items():
         click.echo(f"  {name:<12}{count:>6}")
-    for title, lines in (("Not ok", found["failures"]), ("Stale", found["stale"]), ("Damaged", found["damaged"])):
+    fit = terminal.width()
+    for title, lines in (("Not ok", found["failures"]), ("Damaged", found["damaged"])):
         if lines:
             click.echo(f"{title}:")
-            for line in lines:
-                click.echo(f"  {line}")
+            _some(lines, fit)
     if plan is not None and plan["left"]:
         click.echo("Left; the command that planned them goes on with them:")
-        for label in plan["left"][:SHOWN]:
-            click.echo(f"  {label}")
-        if len(plan["left"]) > SHOWN:
-            click.echo(f"  and {len(plan['left']) - SHOWN} more (--json lists all)")
+        _some(plan["left"], fit)
     if found["stale"]:
-        click.echo("Their code or data has changed since; --mode rerun-stale runs them again.")
+        click.echo(f"Stale: {len(found['stale'])} runs; --mode rerun-stale runs them again.")
+        for reason, runs in found["stale_by_reason"].items():
+            click.echo(terminal.paragraph(f"  {', '.join(runs[:3])}{', …' if runs[3:] else ''}: {reason}", fit, "    "))
+
+
+def _some(lines: Sequence[str], fit: int | None) -> None:
+    for line in lines[:SHOWN]:
+        click.echo(terminal.paragraph(f"  {line}", fit, "    "))
+    if len(lines) > SHOWN:
+        click.echo(f"  and {len(lines) - SHOWN} more (--json lists all)")
 
 
 @click.command()
@@ -121,7 +129,8 @@ def tables(
     """Rebuild all tables and figures from the records alone."""
     tree = result_tree(suite_name, out)
     load_plugins(**files)
-    options = report_options(tree, data_dir)
+    with working(Console(stderr=True), "reading records"):
+        options = report_options(tree, data_dir)
     if claims is not None:
         options["claims"] = [claim.model_dump() for claim in read_claims(claims)]
     if export_to is not None:
@@ -132,10 +141,8 @@ def tables(
         for problem in compared.problems:
             click.echo(f"Warning: {problem}", err=True)
         written = compared.write(tree / "comparison", figures)
-        fit = terminal.width()
-        for table in compared.tables:
-            if table.name.startswith(MAIN):
-                click.echo(terminal.results(table, fit, False, f"{tree}/comparison/tables/{table.name}.md") + "\n")
+        for text in terminal.main_tables(compared.tables, tree / "comparison" / "tables", False):
+            click.echo(text)
         click.echo(f"Wrote {len(written)} files under {tree / 'comparison'}.")
         return 0
     if check:
@@ -145,7 +152,9 @@ def tables(
         if different:
             click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
         return 1 if different else 0
-    for path in report.report(tree, titles(), **options).write(tree, figures):
+    with working(Console(stderr=True), "tables and figures"):
+        written = report.report(tree, titles(), **options).write(tree, figures)
+    for path in written:
         click.echo(path)
     return 0
 

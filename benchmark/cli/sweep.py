@@ -23,9 +23,9 @@ from benchmark.cli import engines, terminal
 from benchmark.cli.listing import describe_plan, plan_rows, skip_lines, titles
 from benchmark.cli.options import Request, load_plugins
 from benchmark.cli.page import write_page
-from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress
+from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress, working
 from benchmark.cli.trees import check_track, other_suite, remember_plan, remember_suite, report_options
-from benchmark.core.errors import DataUnavailable, UsageError, unknown_name
+from benchmark.core.errors import DataUnavailable, UsageError
 from benchmark.execution.apart import apart
 from benchmark.execution.executor import Options, Summary, check_writable, execute_plan
 from benchmark.execution.places import devices
@@ -33,7 +33,6 @@ from benchmark.planning.estimate import at_hand, total_seconds
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
-from benchmark.report.build import MAIN
 from benchmark.training.backend import visible_gpus
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
@@ -105,7 +104,9 @@ class Sweep:
         return Options(**values | options)
 
     def say(self, text: str) -> None:
-        """A line of plain text, however wide the terminal is: never cut, never markup."""
+        """Plain text: never cut, never markup; a line is wrapped between words where a terminal is too narrow."""
+        if "\n" not in text:
+            text = terminal.paragraph(text, terminal.width())
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -174,18 +175,19 @@ def _conclude(sweep: Sweep, plan: Plan, summary: Summary) -> int:
         f"{summary.count('ok')} of {len(plan.runs)} runs have numbers ({summary.kept} were there already), "
         f"{bad} failed, {len(plan.skips)} cells skipped."
     )
+    hint = ""
     if summary.interrupted:
-        click.echo(
+        hint = (
             "Interrupted. Start the same command again to go on where it stopped; "
-            f"'python run_all.py tables --out {sweep.out}' makes tables of what is there, 'status' says what is left.",
-            err=True,
+            f"'python run_all.py tables --out {sweep.out}' makes tables of what is there, 'status' says what is left."
         )
     elif bad:
-        click.echo(
+        hint = (
             f"'python run_all.py status --out {sweep.out}' shows what failed; "
-            "--mode retry-failed with the same command tries again.",
-            err=True,
+            "--mode retry-failed with the same command tries again."
         )
+    if hint:
+        click.echo(terminal.paragraph(hint, terminal.width()), err=True)
     return summary.exit_code
 
 
@@ -254,7 +256,7 @@ def checked_device(device: str) -> str:
     for part in device.split(","):
         kind = part.strip().partition(":")[0]
         if kind not in ("auto", "cpu", "cuda"):
-            raise unknown_name("device", part.strip(), ("auto", "cpu", "cuda"))
+            raise UsageError(f"Unknown device '{part.strip()}'. There are auto, cpu, cuda (every GPU) and cuda:N.")
     try:
         return ",".join(devices(device, visible_gpus()))
     except ValueError as error:
@@ -289,14 +291,18 @@ def warn(text: str) -> None:
 
 
 def _write_tables(sweep: Sweep) -> None:
-    options = report_options(sweep.out, sweep.request.data_dir)
-    made = report.report(sweep.out, titles(), **options)
-    written = made.write(sweep.out, sweep.request.figures)
-    for table in made.tables:
-        if table.name.startswith(MAIN):
-            file = f"{sweep.out}/tables/{table.name}.md"
-            sweep.say(terminal.results(table, terminal.width(), sweep.console.is_terminal, file) + "\n")
+    with working(sweep.console, "tables, figures and report"):
+        options = report_options(sweep.out, sweep.request.data_dir)
+        made = report.report(sweep.out, titles(), **options)
+        written = made.write(sweep.out, sweep.request.figures)
+        page = write_page(sweep.out, made, options["stale"])
+    if stale := len(options["stale"]):
+        sweep.say(
+            f"{stale} run{'s are' if stale > 1 else ' is'} stale and marked so below: made by code or data that has "
+            "changed since. --mode rerun-stale runs them again."
+        )
+    for text in terminal.main_tables(made.tables, sweep.out / "tables", sweep.console.is_terminal):
+        sweep.say(text)
     drawn = f"and {sweep.out}/figures" if sweep.request.figures else "('tables' draws the figures)"
     sweep.say(f"Wrote {len(written)} files under {sweep.out}/tables {drawn}.")
-    page = write_page(sweep.out, made, options["stale"])
     sweep.say(f"Report: {page} ('python run_all.py report --open --out {sweep.out}' shows it in the browser).")

@@ -113,6 +113,10 @@ def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """Counts by status, failures with reasons, stale and damaged records of a result tree."""
     records, damaged = read_records(out)
     why_stale = Freshness(data_dir).why_stale
+    stale = [(record, why) for record in records if (why := why_stale(record)) is not None]
+    by_reason: dict[str, list[str]] = {}
+    for record, why in stale:
+        by_reason.setdefault(why, []).append(record.run_id)
     return {
         "total": len(records),
         "plan": left_of_plan(out, {record.run_id for record in records if record.status == "ok"}),
@@ -122,7 +126,8 @@ def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
             for record in records
             if record.status != "ok"
         ],
-        "stale": [f"{r.run_id} {label(r)}: {why}" for r in records if (why := why_stale(r)) is not None],
+        "stale": [f"{record.run_id} {label(record)}: {why}" for record, why in stale],
+        "stale_by_reason": by_reason,
         "damaged": damaged,
     }
 

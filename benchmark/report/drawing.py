@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.core.steps import tell
 from benchmark.report.plot import Plot
 
 WORTH_A_PROCESS = 6
@@ -23,7 +24,7 @@ def draw(plots: Sequence[Plot], directory: Path, workers: int | None = None) -> 
     """Write all figures below ``directory``; returns their files in the order of ``plots``."""
     workers = min(workers or os.cpu_count() or 1, len(plots) // WORTH_A_PROCESS, 8)
     if workers < 2:
-        return [path for plot in plots for path in plot.write(directory)]
+        return [path for files in _drawn(plots, directory).values() for path in files]
     shares = [list(plots)[place::workers] for place in range(workers)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # -P: the current directory must not shadow the package that this process runs from.
@@ -35,12 +36,21 @@ def draw(plots: Sequence[Plot], directory: Path, workers: int | None = None) -> 
             job.write_bytes(pickle.dumps((share, directory.absolute())))
             running.append(subprocess.Popen([*command, str(job)], env=environment))
         try:
-            found = {plot.name: plot.write(directory) for plot in shares[0]}
+            found = _drawn(shares[0], directory)
         finally:
             failed = [process.wait() for process in running]  # all of them: none may outlive the folder
         if any(failed):
             raise RuntimeError("a worker failed to draw its figures; its message is above")
     return [path for plot in plots for path in found.get(plot.name) or plot.files(directory)]
+
+
+def _drawn(plots: Sequence[Plot], directory: Path) -> dict[str, list[Path]]:
+    """Draws in this process, telling how far it is; files by a figure's name."""
+    found = {}
+    for place, plot in enumerate(plots):
+        tell("figures", place, len(plots))
+        found[plot.name] = plot.write(directory)
+    return found
 
 
 def main() -> None:

@@ -15,11 +15,14 @@ from tabulate import tabulate
 from benchmark.report.model import CODES, MARKS, Cell, Column, Table, digits
 
 
-def markdown(table: Table) -> str:
-    """A pipe table with the caption above and the footer below. Bold is best, underlined second."""
+def markdown(table: Table, shown: Callable[[Cell, Column], str] | None = None) -> str:
+    """A pipe table with the caption above and the footer below. Bold is best, underlined second.
+
+    ``shown``: what a cell says, escaped; None: with the digits that its interval leaves.
+    """
 
     def cell(cell: Cell, column: Column) -> str:
-        text = _text(cell, column, " ± ", escape_markdown)
+        text = _text(cell, column, " ± ", escape_markdown) if shown is None else shown(cell, column)
         text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.emphasis]
         return text + "".join(f" <sup>{escape_markdown(mark)}</sup>" for mark in cell.marks)
 
@@ -49,6 +52,11 @@ def terminal(table: Table, colour: bool = False) -> str:
     headers = [printable("\n".join(filter(None, (column.group, column.header))), keep="\n") for column in table.columns]
     grid = _grid(body, headers, table.columns, "simple")
     return "\n".join([printable(table.caption), "", grid, "", *(printable(line) for line in footer(table, not colour))])
+
+
+def text(cell: Cell, column: Column) -> str:
+    """A cell as plain text."""
+    return _text(cell, column, " ± ", printable)
 
 
 def comma_separated(table: Table) -> str:

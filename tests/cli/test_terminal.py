@@ -1,5 +1,6 @@
 """What people see: within the terminal's width, grouped, and with a way to go on."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from benchmark.cli import terminal
 from benchmark.cli.listing import plan_rows, skip_lines
 from benchmark.planning.plan import Skip
+from benchmark.records.record import read_record, write_record
 from benchmark.report.model import Cell, Column, Row, Table
 from tests.sweep.trees import TINY
 
@@ -26,6 +28,34 @@ def test_a_listing_wraps_its_widest_columns_and_loses_nothing(fit):
     assert max(map(len, text.splitlines())) <= fit
     assert text.count("some") == text.count("words") == 30 and "1234567" in text and "census_income" in text
     assert max(map(len, terminal.listing(rows, None).splitlines())) > fit
+
+
+def test_names_are_never_broken_and_too_many_columns_become_paragraphs():
+    name = "mpt_rec_specific_only_with_a_long_name"
+    rows = [
+        {"name": name, **{f"c{i}": "several words to wrap " * 3 for i in range(5)}},
+        {"name": "b"} | {f"c{i}": "x" for i in range(5)},
+    ]
+    text = terminal.listing(rows, 80, longest=30)
+    assert max(map(len, text.splitlines())) <= 80
+    assert name in text.splitlines() and "    c4: x" in text and "…" not in text
+    assert "…" in terminal.listing(rows, None, longest=30)
+
+
+def test_claims_are_read_as_sentences_and_what_all_tables_have_below_is_said_once(monkeypatch):
+    claim = Table(
+        "claims",
+        "Claims",
+        (Column("claim", "Claim", "text"), Column("verdict", "Verdict", "text"), Column("where", "where", "text")),
+        (Row({"claim": Cell(text="Taking a new task in harms nobody " * 3), "verdict": Cell(text="supported"),
+              "where": Cell(code="n/a")}),),
+    )  # fmt: skip
+    tables = [claim, *(dataclasses.replace(wide_table(2), footer=("Budget: x", f"own {i}")) for i in range(2))]
+    monkeypatch.setattr(terminal, "width", lambda: 60)
+    text = "\n".join(terminal.main_tables(tables, Path("out/tables"), False))
+    assert max(map(len, text.splitlines())) <= 60
+    assert "    Verdict: supported" in text and "where" not in text
+    assert text.count("Budget: x") == 1 and "own 0" in text and "own 1" in text
 
 
 def wide_table(columns=9):
@@ -87,6 +117,25 @@ def test_status_says_how_much_of_the_plan_is_there_and_what_is_left(mpt, tmp_pat
     next(out.glob("runs/*/shared_bottom/joint/*/record.json")).unlink()
     text = mpt("status", "--out", out).text
     assert f"{planned - 1} have numbers, 1 are left" in text and "tiny/shared_bottom/joint/seed 0" in text
+
+
+def test_stale_runs_are_told_by_reason_and_a_sweep_that_keeps_them_says_so(mpt, tmp_path):
+    out = tmp_path / "out"
+    words = [*TINY, "--methods", "shared_bottom", "--arms", "joint", "--seeds", "0", "--out", out]
+    assert mpt(*words, "--no-figures").code == 0
+    files = sorted(out.glob("runs/*/*/*/*/record.json"))
+    for file in files:
+        record = read_record(file)
+        old = record.provenance.model_copy(update={"code_fingerprint": "0" * 16})
+        write_record(file.parent, record.model_copy(update={"provenance": old}))
+    text = mpt("status", "--out", out).text
+    assert f"Stale: {len(files)} runs" in text and text.count("the code has changed since") == 1
+    assert f"{len(files)} runs are stale" in mpt(*words, "--no-figures").text
+
+
+def test_an_unknown_device_is_not_answered_with_another_one(mpt):
+    result = mpt("--suite", "smoke", "--device", "gpu", "--dry-run")
+    assert result.code == 2 and "cuda" in result.text and "Did you mean" not in result.text
 
 
 @pytest.mark.parametrize(
