@@ -264,10 +264,12 @@ def checked_device(device: str) -> str:
 
 
 def default_jobs(suite: Suite, device: str, jobs_per_gpu: int = 1) -> int:
-    """One run per core on the CPU, where that has more throughput than several threads a run; so many on each GPU."""
+    """On the CPU one run per core that we may use, where that has more throughput than several threads a run; so many on
+    each GPU."""
     if device.startswith("cuda"):
         return len(device.split(",")) * jobs_per_gpu
-    return max(1, (os.cpu_count() or 1) // suite.threads)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // suite.threads)  # a batch system may give us a few of the machine's cores
 
 
 class PluginPaths(TypedDict):
@@ -286,8 +288,8 @@ def plugin_paths(method_files: tuple[Path, ...], dataset_files: tuple[Path, ...]
 
 
 def warn(text: str) -> None:
-    """A warning of the executor."""
-    click.echo(f"Warning: {text}", err=True)
+    """A warning of the executor. Not by click, which writes past the live display that is there by then."""
+    print(f"Warning: {text}", file=sys.stderr)
 
 
 def _write_tables(sweep: Sweep) -> None:

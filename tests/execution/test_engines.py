@@ -1,11 +1,16 @@
-"""Which device a run gets, on machines whose GPUs are pretended."""
+"""Which device a run gets, on machines whose GPUs are pretended; how many there are at once."""
 
+import io
+import os
+import sys
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from benchmark.cli import sweep as sweep_module
 from benchmark.cli.options import Request
+from benchmark.cli.progress import ProgressDisplay
 from benchmark.cli.sweep import Sweep
 from benchmark.core.errors import UsageError
 from benchmark.execution import local
@@ -71,3 +76,20 @@ def job(out, seed):
         key=key, out=out, parent=None, stage0=None, device="auto", threads=1, jobs=4, data_dir=None, command="",
         memory_bytes=None, method_files=(), dataset_files=(),
     )  # fmt: skip
+
+
+def test_as_many_runs_at_once_as_a_batch_system_gives_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 4, 5}, raising=False)
+    assert Sweep.of(Request("smoke", device="cpu")).jobs == 3
+    assert Sweep.of(Request("smoke", device="cpu", engine="dask", workers=2)).jobs == 4
+
+
+def test_a_warning_does_not_cross_the_live_display():
+    """On a terminal whose encoding is not known click writes past the display, into its line."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    before = sys.stderr
+    with ProgressDisplay(console, 9, 2):
+        assert sys.stderr is not before
+        sweep_module.warn("no worker yet")
+    assert "Warning: no worker yet" in console.file.getvalue()

@@ -227,6 +227,8 @@ class DaskEngine(Engine):
             self._watcher.started(order.run)
         elif order is not None and what == "epoch":
             self._watcher.epoch(order.run, *news)
+        elif order is not None and what == "step":
+            self._watcher.step(order.run, *news)
 
     def _deliver(self, run: Run, job: Job, parcel: Parcel) -> Record:
         """A parcel's files, and last its record, in the result tree. The same parcel twice does no harm."""

@@ -12,6 +12,7 @@ import json
 import shutil
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from datasets_registry.raw import paths
 
 LOG_BYTES = 1 << 20
 """Of a longer log this much of its end goes to the driver."""
+STEP_SECONDS = 2.0
+"""How often a run says how far it is in its epoch, at most."""
 
 
 class RunLost(BenchmarkError):
@@ -114,9 +117,15 @@ def _attend(child: Child, order: Order, tell: Any, unwanted: Any, leaving: Any) 
     def pass_on(run: Run, epoch: int, epochs: int) -> None:
         tell("epoch", epoch, epochs)
 
-    asked = False
+    def pass_step(run: Run, what: str, done: int, total: int) -> None:
+        nonlocal stepped
+        if time.monotonic() - stepped >= STEP_SECONDS:  # every worker's go through one scheduler
+            stepped = time.monotonic()
+            tell("step", what, done, total)
+
+    asked, stepped = False, 0.0
     try:
-        while not poll([child], pass_on):
+        while not poll([child], pass_on, pass_step):
             if unwanted():
                 end_child(child.process)
             elif not asked and (leaving() or order.topic in SITE.preempted):
