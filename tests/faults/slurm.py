@@ -3,8 +3,7 @@
     python -m tests.faults.slurm        # as root, with Debian's slurm-wlm and munge installed
 
 A sweep by `sbatch`-ed Dask workers has to leave the records of an undisturbed one; a sweep in a job of its own that
-Slurm signals (`--signal=USR1`), requeues and starts again has to end with them, too. Not among the tests:
-it needs root.
+Slurm signals, that requeues itself and is started again has to end with them, too. Not among the tests: it needs root.
 """
 
 from __future__ import annotations
@@ -57,12 +56,20 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscri
 WORKER = """\
 #!/bin/bash
 #SBATCH --job-name=mpt-worker --array=1-2 --cpus-per-task=1 --time=00:30:00
-#SBATCH --requeue --signal=TERM@60
+#SBATCH --requeue --signal=B:TERM@60
 cd {root}
-export DASK_DISTRIBUTED__WORKER__DAEMON=False MPTBENCH_CACHE={cache}
+export MPTBENCH_CACHE={cache}
 exec {python} -m dask worker {address} --nthreads $SLURM_CPUS_PER_TASK \\
-  --name $SLURM_ARRAY_TASK_ID --local-directory {place} --no-dashboard --death-timeout 600
+  --name $SLURM_ARRAY_TASK_ID --no-nanny --local-directory {place} --no-dashboard --death-timeout 600
 """
+SWEEP_JOB = """\
+#!/bin/bash
+#SBATCH --requeue --signal=USR1@60 --open-mode=append
+cd {root}
+srun --mpi=none {command}
+[ $? -eq 130 ] && scontrol requeue $SLURM_JOB_ID
+"""
+PATIENCE_SECONDS = 1200.0
 SLOW = [*MPT, "run", *map(str, TINY), "--method-file", str(HERE / "faulty.py"), "--methods", "slow", "--arms", "joint",
         "--set", "budget.epochs=12", "--set", "budget.patience=12", "--jobs", "2"]  # fmt: skip
 
@@ -126,7 +133,7 @@ def array_of_workers(scratch: Path, environment: dict[str, str], calm: Path) -> 
         while driver.poll() is None and len(list(out.glob("runs/*/*/*/*/record.json"))) < 3:
             time.sleep(0.1)
         _said(["scontrol", "requeue", f"{job}_1"], environment)  # as a preemption does: SIGTERM, then back to the queue
-        said = driver.communicate(timeout=500)[1]
+        said = driver.communicate(timeout=PATIENCE_SECONDS)[1]
         _said(["scancel", job], environment)
         return differences(calm, out) if driver.returncode == 0 else [f"exit {driver.returncode}: {said[-600:]}"]
     finally:
@@ -134,20 +141,20 @@ def array_of_workers(scratch: Path, environment: dict[str, str], calm: Path) -> 
 
 
 def preempted_job(scratch: Path, environment: dict[str, str]) -> list[str]:
-    """A sweep in a job of its own: Slurm sends it SIGUSR1, it keeps its checkpoints and ends; requeued, it goes on."""
+    """A sweep in a job of its own: Slurm sends SIGUSR1 as it does before a job's time is up, the sweep keeps its
+    checkpoints and ends, the job requeues itself and goes on."""
     calm, out = scratch / "calm-slow", scratch / "preempted"
     subprocess.run([*SLOW, "--out", calm], cwd=ROOT, check=True, capture_output=True)
-    script = f"#!/bin/bash\n#SBATCH --requeue\ncd {ROOT}\nexec {' '.join(SLOW)} --out {out}\n"
-    job = submit(script, scratch, environment)
+    command = f"{' '.join(SLOW)} --out {out}"
+    job = submit(SWEEP_JOB.format(root=ROOT, command=command), scratch, environment)
     log = _until(lambda: next(out.glob("runs/tiny/slow/joint/*/log.txt"), None))
     _until(lambda: "epoch 3" in log.read_text())
-    _said(["scancel", "--batch", "--signal=USR1", job], environment)
-    _until(lambda: "COMPLETING" in (now := _state(job, environment)) or "FAILED" in now)
+    _said(["scancel", "--signal=USR1", job], environment)
+    _until(lambda: _state(job, environment) == "PENDING")
     wrong = [f"{lock} is left" for lock in out.glob("runs/**/lock.json")]
     wrong += [] if list(out.glob("runs/tiny/slow/joint/*/progress.pt")) else ["no checkpoint was kept"]
-    _said(["scontrol", "requeue", job], environment)
     _said(["scontrol", "update", f"JobId={job}", "StartTime=now"], environment)  # Slurm would wait two minutes
-    _until(lambda: "COMPLETED" in _state(job, environment), 400)
+    _until(lambda: _state(job, environment) == "COMPLETED")
     wrong += ["it began again instead of going on"] * ("epoch 1\n" in log.read_text())
     return wrong + ["records differ"] * (without_times(out) != without_times(calm))
 
@@ -156,7 +163,7 @@ def _state(job: str, environment: dict[str, str]) -> str:
     return _said(["scontrol", "show", "job", job], environment).partition("JobState=")[2].partition(" ")[0]
 
 
-def _until(condition, seconds=120.0):  # type: ignore[no-untyped-def]
+def _until(condition, seconds=PATIENCE_SECONDS):  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
