@@ -264,8 +264,8 @@ def checked_device(device: str) -> str:
 
 
 def default_jobs(suite: Suite, device: str, jobs_per_gpu: int = 1) -> int:
-    """On the CPU one run per core that we may use, which has more throughput than several threads a run; so many on each
-    GPU."""
+    """On the CPU one run per core that we may use, which has more throughput than several threads a run; so many on
+    each GPU."""
     if device.startswith("cuda"):
         return len(device.split(",")) * jobs_per_gpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
