@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTH = 5.2
+"""Inches of the studies' figures."""
+LINE_INCHES = 0.125
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 
@@ -28,8 +31,13 @@ class Way:
     arm: str
 
     @property
+    def name(self) -> tuple[str, str]:
+        """Method and arm as they are called."""
+        return self.group.labels[self.variant], arm_title(self.arm)
+
+    @property
     def label(self) -> str:
-        return f"{self.group.labels[self.variant]}, {arm_title(self.arm)}"
+        return ", ".join(self.name)
 
     def score(self) -> Sample:
         """Mean test score of the new tasks."""
@@ -70,27 +78,61 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
+def where(found: Mapping[tuple[str, str], Sequence[str]], nowhere: str) -> str:
+    """At which places each way (by its name) is found, those with the same places together: "A frozen and LoRA at 1
+    and 5; the others nowhere". ``nowhere`` is said if none is found anywhere."""
+    together: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for (method, arm), places in found.items():
+        together.setdefault(tuple(dict.fromkeys(places)), {}).setdefault(method, []).append(arm)
+    absent = together.pop((), None)
+    if not together:
+        return nowhere
+    parts = [
+        f"{', '.join(f'{method} {listed(arms)}' for method, arms in by_method.items())} at {listed(places)}"
+        for places, by_method in together.items()
+    ]
+    return "; ".join([*parts, *(["the others nowhere"] if absent else [])])
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def tall(axes: float, said: str) -> float:
+    """Height in inches of a figure whose axes and legend need ``axes`` below an answer."""
+    return axes + LINE_INCHES * len(_wrapped(said, WIDTH))
+
+
+def _wrapped(said: str, width: float) -> list[str]:
+    return textwrap.wrap(said, int(width * 17))
+
+
 def caption_above(drawn: Figure, rows: Sequence[Row]) -> None:
     """The answer over the picture; it stands in every row of the data."""
-    width = int(drawn.get_figwidth() * 17)
-    drawn.suptitle("\n".join(textwrap.wrap(rows[0]["answer"], width)), fontsize=7, x=0.02, ha="left")
+    text = "\n".join(_wrapped(rows[0]["answer"], drawn.get_figwidth()))
+    drawn.suptitle(text, fontsize=7, x=0.02, ha="left")
 
 
-def lines(
-    axes: Axes, rows: Sequence[Row], x: str, y: str, scale: Callable[[float], float] = lambda value: value
-) -> None:
-    """One line for each way: colour by arm, stroke by method, the interval as bars."""
+def lines(axes: Axes, rows: Sequence[Row], x: str, y: str, apart: float = 0.0) -> None:
+    """One line for each way: colour by arm, stroke by method, the interval as bars.
+
+    Ways stand ``apart`` by so much from the first to the last, on the axis that is there (decades if logarithmic), so
+    that their intervals can be told from one another.
+    """
     arms, methods = unique(rows, "arm"), unique(rows, "method")
-    for method in methods:
-        for arm in arms:
-            points = [r for r in rows if (r["method"], r["arm"]) == (method, arm) and r[y] is not None]
-            if points:
-                axes.errorbar(
-                    [p[x] for p in points], [scale(p[y]) for p in points],
-                    [scale(p.get(f"{y}_half_width") or 0.0) for p in points], color=shade(arm, arms),
-                    linestyle=LINES[methods.index(method) % len(LINES)], marker="o", markersize=2.5, linewidth=1,
-                    elinewidth=0.5,
-                )  # fmt: skip
+    ways = [(method, arm) for method in methods for arm in arms]
+    for place, (method, arm) in enumerate(ways):
+        points = [r for r in rows if (r["method"], r["arm"]) == (method, arm) and r[y] is not None]
+        if points:
+            step = apart * (place / max(len(ways) - 1, 1) - 0.5)
+            axes.errorbar(
+                [p[x] * 10**step if axes.get_xscale() == "log" else p[x] + step for p in points],
+                [p[y] for p in points], [p.get(f"{y}_half_width") or 0.0 for p in points], color=shade(arm, arms),
+                linestyle=LINES[methods.index(method) % len(LINES)], marker="o", markersize=2.5, linewidth=1,
+                elinewidth=0.5,
+            )  # fmt: skip
 
 
 def shade(arm: str, arms: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmark.records.record import Key, Record
 from benchmark.records.row_noise import unfolded
 from benchmark.report import transfer
-from benchmark.report.answers import caption_above, half_width_of, legend, lines, mean_of, sentence
+from benchmark.report.answers import WIDTH, caption_above, half_width_of, legend, lines, mean_of, sentence, tall
 from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, canonical, combine, score, worst_code
 from benchmark.report.measures import arm_title
 from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
@@ -279,7 +279,8 @@ def figure(found: Sequence[Chain], name: str) -> Plot | None:
                 point[measure], point[f"{measure}_half_width"] = mean_of(pooled), half_width_of(pooled)
             rows.append(point)
     rows = [row for row in rows if row["average"] is not None]
-    return Plot(name, rows, draw, 6.0, 5.2) if len({row["tasks"] for row in rows}) > 1 else None
+    several = len({row["tasks"] for row in rows}) > 1
+    return Plot(name, rows, draw, tall(5.6, said), WIDTH) if several else None
 
 
 def draw(drawn: Figure, rows: Sequence[Point]) -> None:
@@ -287,7 +288,7 @@ def draw(drawn: Figure, rows: Sequence[Point]) -> None:
 
     caption_above(drawn, rows)
     for axes, (name, title) in zip(drawn.subplots(3, 2).flat, PANELS.items(), strict=True):
-        lines(axes, rows, "tasks", name)
+        lines(axes, rows, "tasks", name, apart=0.25)
         axes.set_ylabel(title)
         axes.set_xlabel("new tasks so far")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

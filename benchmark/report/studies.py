@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.report.answers import (
+    WIDTH,
     Way,
     caption_above,
     clearly,
@@ -25,7 +26,9 @@ from benchmark.report.answers import (
     mean_of,
     sentence,
     shade,
+    tall,
     ways,
+    where,
 )
 from benchmark.report.groups import JOINT, Group, Sample
 from benchmark.report.measures import arm_title
@@ -88,7 +91,7 @@ def each_task(groups: Sequence[Group]) -> Study | None:
         for group in problems
         for way in ways(group)
     ]
-    return table, Plot("study_each_task", points, draw_each, 0.9 + 0.42 * len(problems), 5.2)
+    return table, Plot("study_each_task", points, draw_each, tall(0.7 + 0.42 * len(problems), said), WIDTH)
 
 
 def _answer_each(problems: Sequence[Group]) -> str:
@@ -191,27 +194,25 @@ def _scarce_labels(members: Sequence[tuple[float, Group]], several: bool) -> Stu
             "Validation and test labels are whole at every share.",
         ),
     )
-    return table, Plot(name, points, draw_scarce, 3.2, 5.2)
+    return table, Plot(name, points, draw_scarce, tall(2.9, said), WIDTH)
 
 
 def _answer_scarce(members: Sequence[tuple[float, Group]]) -> str:
-    """Up to which share each way lies ahead of joint retraining and of a model of the new task alone."""
-    over_joint: dict[str, list[float]] = defaultdict(list)
-    over_single: dict[str, list[float]] = defaultdict(list)
+    """At which shares each way lies ahead of joint retraining and of a model of the new task alone."""
+    over_joint: dict[tuple[str, str], list[str]] = {}
+    over_single: dict[tuple[str, str], list[str]] = {}
     for share, group in members:
-        for way in ways(group):
-            if not light(way):
-                continue
-            over_joint[way.label] += [share] if clearly(_ahead(way), 1) else []
-            over_single[way.label] += [share] if clearly(way.gain(), 1) else []
+        for way in filter(light, ways(group)):
+            over_joint.setdefault(way.name, []).extend([f"{100 * share:g}"] if clearly(_ahead(way), 1) else [])
+            over_single.setdefault(way.name, []).extend([f"{100 * share:g}"] if clearly(way.gain(), 1) else [])
     if not over_joint:
         return "No share is complete yet."
-    parts = [
-        f"{name}: over joint retraining at {_shares(over_joint[name])}, over a single-task model at "
-        f"{_shares(over_single[name])}"
-        for name in over_joint
-    ]
-    return sentence(f"{how([group for _, group in members])} ahead at these shares of the labels. {'; '.join(parts)}")
+    sure = how([group for _, group in members])
+    joint, single = (where(found, "no way at any share") for found in (over_joint, over_single))
+    return (
+        f"{sentence(f'{sure} ahead of joint retraining at these shares of the labels, in %: {joint}')} "
+        f"{sentence(f'{sure} ahead of a single-task model: {single}')}"
+    )
 
 
 def _ahead(way: Way) -> Sample:
@@ -219,17 +220,12 @@ def _ahead(way: Way) -> Sample:
     return way.score().combine(Way(way.group, way.variant, JOINT).score(), lambda mine, theirs: mine - theirs)
 
 
-def _shares(shares: Sequence[float]) -> str:
-    *first, last = [f"{100 * share:g}" for share in sorted(set(shares))] or ["none"]
-    return f"{', '.join(first)} and {last} %" if first else f"{last} %" if shares else last
-
-
 def draw_scarce(drawn: Figure, rows: Sequence[Row]) -> None:
     caption_above(drawn, rows)
     left, right = drawn.subplots(1, 2)
     for axes, name, title in ((left, "score", "test score of the new task"), (right, "gain", "gain over single task")):
-        lines(axes, rows, "share", name)
         axes.set_xscale("log")
+        lines(axes, rows, "share", name, apart=0.12)
         logarithmic_counts(axes.xaxis, " %")
         axes.set_xlabel("labels of the new task")
         axes.set_ylabel(title)
@@ -265,7 +261,7 @@ def _equal_size(group: Group, several: bool) -> Study:
         _ruled(rows, "size"),
         (MEANS, "Within a size: the options of an arm that bring its count nearest to what the suite asks for."),
     )
-    return table, Plot(name, points, draw_sizes, 3.2, 5.2)
+    return table, Plot(name, points, draw_sizes, tall(2.9, said), WIDTH)
 
 
 def size_classes(counts: Sequence[int]) -> list[int]:
@@ -298,8 +294,8 @@ def _answer_sizes(sized: Sequence[tuple[int, Way]], classes: Sequence[int]) -> s
 def draw_sizes(drawn: Figure, rows: Sequence[Row]) -> None:
     caption_above(drawn, rows)
     axes = drawn.add_subplot()
-    lines(axes, rows, "trained", "score")
     axes.set_xscale("log")
+    lines(axes, rows, "trained", "score")
     logarithmic_counts(axes.xaxis)
     axes.set_xlabel("trained weights")
     axes.set_ylabel("test score of the new task")
@@ -334,20 +330,18 @@ def relatedness(groups: Sequence[Group]) -> Study | None:
             "the same at every rho.",
         ),
     )
-    return table, Plot("study_relatedness", points, draw_related, 3.2, 5.2)
+    return table, Plot("study_relatedness", points, draw_related, tall(2.9, said), WIDTH)
 
 
 def _answer_related(dial: Sequence[tuple[float, Group]]) -> str:
-    losing: dict[str, list[float]] = defaultdict(list)
+    losing: dict[tuple[str, str], list[str]] = {}
     for rho, group in dial:
         for way in ways(group):
-            losing[way.label] += [rho] if clearly(way.gain(), -1) else []
+            losing.setdefault(way.name, []).extend([f"{rho:+g}"] if clearly(way.gain(), -1) else [])
     if not losing:
         return "No rho is complete yet."
-    parts = [f"{name}: {', '.join(f'{r:+g}' for r in sorted(set(where))) or 'none'}" for name, where in losing.items()]
-    return sentence(
-        f"{how([group for _, group in dial])} below a model of the new task alone at these rho: {'; '.join(parts)}"
-    )
+    sure = how([group for _, group in dial])
+    return sentence(f"{sure} below a model of the new task alone, by rho: {where(losing, 'no way at any rho')}")
 
 
 def draw_related(drawn: Figure, rows: Sequence[Row]) -> None:
@@ -355,7 +349,7 @@ def draw_related(drawn: Figure, rows: Sequence[Row]) -> None:
     left, right = drawn.subplots(1, 2)
     for axes, name, title in ((left, "gain", "gain over single task"), (right, "degradation", "loss of old tasks")):
         axes.axhline(0, color="#999999", linewidth=0.7)
-        lines(axes, rows, "rho", name)
+        lines(axes, rows, "rho", name, apart=0.08)
         axes.set_xlabel("opposed   -   rho   -   identical")
         axes.set_ylabel(title)
     legend(drawn, rows)

@@ -5,7 +5,8 @@ import pytest
 
 from benchmark.records.record import run_id
 from benchmark.records.row_noise import row_noise, unfolded
-from benchmark.report import chains, overall, studies
+from benchmark.report import chains, overall, studies, style
+from benchmark.report.answers import tall, where
 from benchmark.report.groups import group_records
 from tests.report import made
 
@@ -108,11 +109,30 @@ def scarce(frozen, joint):
 
 def test_scarce_labels_say_at_which_shares_a_way_lies_ahead():
     ((table, plot),) = studies.scarce_labels(group_records(scarce((0.72, 0.74), (0.6, 0.75)), TITLES))
-    assert "Method M, frozen: over joint retraining at 1 %, over a single-task model at 1 and 100 %" in table.caption
+    assert "ahead of joint retraining at these shares of the labels, in %: Method M frozen at 1." in table.caption
+    assert "ahead of a single-task model: Method M frozen at 1 and 100." in table.caption
     rows = [(row.cells["share"].value, row.cells["arm"].text, row.cells["ahead"].value) for row in table.rows]
     assert rows[1] == (1.0, "frozen", pytest.approx(0.12)) and rows[3] == (100.0, "frozen", pytest.approx(-0.01))
     assert [row.cells["degradation"].value for row in table.rows] == [0.0] * 4  # from the one stage 0 of all shares
     assert {point["share"] for point in plot.rows} == {1.0, 100.0}
+
+
+def test_a_long_answer_is_short_and_has_room_above_the_axes():
+    found = {("M", "frozen"): ["1", "5"], ("M", "LoRA"): ["1", "5"], ("N", "frozen"): ["1", "5"], ("N", "LoRA"): []}
+    assert where(found, "no way") == "M frozen and LoRA, N frozen at 1 and 5; the others nowhere"
+    assert where({("M", "frozen"): [], ("M", "LoRA"): []}, "no way") == "no way"
+    assert tall(2.9, "word " * 200) - tall(2.9, "word") > 1.0
+    records = scarce((0.72, 0.74), (0.6, 0.75))
+    for number in range(12):
+        records += [keyed(run, method=f"method_{number}") for run in records[:10] if run.key.method == "m"]
+    ((_, plot),) = studies.scarce_labels(group_records(records, TITLES))
+    with style.figure(plot.height, plot.width) as drawn:
+        plot.draw(drawn, plot.rows)
+        drawn.canvas.draw()
+        title = drawn._suptitle.get_window_extent()
+        for axes in drawn.axes:
+            assert axes.yaxis.label.get_window_extent().y1 <= title.y0 and axes.get_window_extent().height > 100
+            assert axes.yaxis.label.get_window_extent().x0 >= 0
 
 
 def test_sizes_are_parted_by_gaps():
