@@ -1,46 +1,16 @@
-"""The command line's choice of an engine: options, and the engine that they ask for."""
+"""The engine that a command line asks for."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import click
-
+from benchmark.cli.options import Request
 from benchmark.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmark.cli.options import Request
     from benchmark.execution.engine import Engine
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-ENGINES = ("local", "dask")
-
-OPTIONS = (
-    click.option(
-        "--jobs-per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Runs at once on every GPU."
-    ),
-    click.option(
-        "--engine",
-        type=click.Choice(ENGINES),
-        default="local",
-        show_default=True,
-        help="What carries the runs out: this machine, or a Dask cluster (docs/cluster.md).",
-    ),
-    click.option("--scheduler", metavar="ADDRESS", help="With --engine dask: a cluster's scheduler, tcp://host:8786."),
-    click.option(
-        "--workers", type=click.IntRange(1), help="With --engine dask: make a cluster of so many workers here."
-    ),
-    click.option("--one-kind", is_flag=True, help="With --engine dask: refuse machines of different kinds."),
-)
-
-
-def engine_options(function: Function) -> Function:
-    """Options that say what carries the runs out."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
 
 
 def check(request: Request) -> None:

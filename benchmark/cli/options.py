@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from benchmark.cli.engines import engine_options
 from benchmark.core import numerics
 from benchmark.core.errors import UsageError
 
@@ -148,6 +147,26 @@ SELECTION = (
 )
 
 
+ENGINES = ("local", "dask")
+ENGINE = (
+    click.option(
+        "--jobs-per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Runs at once on every GPU."
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="local",
+        show_default=True,
+        help="What carries the runs out: this machine, or a Dask cluster (docs/cluster.md).",
+    ),
+    click.option("--scheduler", metavar="ADDRESS", help="With --engine dask: a cluster's scheduler, tcp://host:8786."),
+    click.option(
+        "--workers", type=click.IntRange(1), help="With --engine dask: make a cluster of so many workers here."
+    ),
+    click.option("--one-kind", is_flag=True, help="With --engine dask: refuse machines of different kinds."),
+)
+
+
 def common(function: Function) -> Function:
     """Options by which a command finds the result tree."""
     function = click.option("--out", type=click.Path(path_type=Path), help="Result tree. Default: results/<suite>.")(
@@ -159,10 +178,10 @@ def common(function: Function) -> Function:
 
 
 def selection(function: Function) -> Function:
-    """Options that narrow or change a suite, and say how it is run."""
-    for option in reversed(SELECTION):
+    """Options that narrow or change a suite, and say how and by what engine it is run."""
+    for option in reversed((*ENGINE, *SELECTION)):
         function = option(function)
-    return engine_options(function)
+    return function
 
 
 figures_option = click.option(

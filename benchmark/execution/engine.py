@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark.execution.job import Job
 from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.records.record import Record
-
-if TYPE_CHECKING:
-    from benchmark.execution.executor import Options
 
 Warn = Callable[[str], None]
 
@@ -76,6 +72,24 @@ class Engine:
 
     def close(self) -> None:
         """No further plan will come."""
+
+
+@dataclass
+class Options:
+    """How a plan is executed: what the executor goes by, and engines with it."""
+
+    out: Path
+    mode: str = "fill"
+    jobs: int = 1
+    device: str = "auto"
+    data_dir: Path | None = None
+    command: str = ""
+    method_files: tuple[Path, ...] = ()
+    dataset_files: tuple[Path, ...] = ()
+    fail_fast: bool = False
+    debug: bool = False
+    engine: Engine | None = None
+    """What carries the runs out; None: ``jobs`` at once on this machine."""
 
 
 def weights_of(run: Run, out: Path) -> Path | None:

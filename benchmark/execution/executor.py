@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.execution.engine import Ended, Engine, weights_of
+from benchmark.execution.engine import Ended, Engine, Options, weights_of
 from benchmark.execution.job import CHECKPOINT_SECONDS, NO_ROOM, Job, OutputLost
 from benchmark.execution.local import LocalEngine
 from benchmark.execution.locks import HEARTBEAT_SECONDS, Lock, is_held
@@ -31,24 +31,6 @@ GRACE_SECONDS = 20.0
 """How long runs may take to keep their checkpoints when a batch system takes the machine away. Slurm kills after 30."""
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 """How soon a run that another runner is at is looked at again; doubled every time, up to the second."""
-
-
-@dataclass
-class Options:
-    """How a plan is executed."""
-
-    out: Path
-    mode: str = "fill"
-    jobs: int = 1
-    device: str = "auto"
-    data_dir: Path | None = None
-    command: str = ""
-    method_files: tuple[Path, ...] = ()
-    dataset_files: tuple[Path, ...] = ()
-    fail_fast: bool = False
-    debug: bool = False
-    engine: Engine | None = None
-    """What carries the runs out; None: ``jobs`` at once on this machine."""
 
 
 @dataclass

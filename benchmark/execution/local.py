@@ -6,19 +6,15 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from benchmark.execution import processes
 from benchmark.execution.children import Child, collect, end_child, lost_from_outside, poll, send, start_child
-from benchmark.execution.engine import Ended, Engine, Warn
+from benchmark.execution.engine import Ended, Engine, Options, Warn
 from benchmark.execution.job import Job
 from benchmark.execution.places import Place, Places, caches
 from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.records.record import Record
-
-if TYPE_CHECKING:
-    from benchmark.execution.executor import Options
 
 
 class LocalEngine(Engine):
