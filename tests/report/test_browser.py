@@ -148,6 +148,18 @@ def test_a_row_leads_to_its_runs_by_keyboard_alone_and_back(visit: Any) -> None:
     assert button.evaluate("node => node === document.activeElement")
 
 
+def test_the_evidence_of_a_claim_leads_to_its_runs(visit: Any) -> None:
+    tab = visit()
+    link = tab.page.locator("#claims li .ids .link").first
+    said = link.inner_text()
+    link.click()
+    assert f"run_all.py show {said}" in tab.page.locator("dialog").inner_text()
+    tab.page.keyboard.press("Escape")
+    tab.page.locator("#claims summary").first.click()
+    tab.page.locator("table[data-csv=claims] .link").first.click()
+    assert "run_all.py show" in tab.page.locator("dialog").inner_text()
+
+
 def test_a_lost_run_shows_its_reason_and_the_back_button_closes_it(visit: Any) -> None:
     tab = visit()
     tab.page.locator("#trouble .link").first.click()

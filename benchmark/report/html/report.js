@@ -130,6 +130,17 @@
   const grid = (label, head, body) => el("div", { class: "wide", role: "region", tabindex: "0", "aria-label": label },
     el("table", {}, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))),
       el("tbody", {}, ...body.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, cell)))))));
+  // Ids of runs in a text, whole or their first eight digits, become links; which run is meant is looked up when asked.
+  const ID = /\b[0-9a-f]{8}(?:[0-9a-f]{8})?\b/;
+  const idLink = (text) => el("button", { type: "button", class: "link", click: () => {
+    const found = Object.keys(data().runs).find((id) => id.startsWith(text));
+    if (found) change({ run: found }, true);
+  } }, text);
+  const linkIds = (node) => {
+    if (node.childElementCount || !ID.test(node.textContent)) return;
+    const parts = node.textContent.split(/\b([0-9a-f]{8}(?:[0-9a-f]{8})?)\b/);
+    node.replaceChildren(...parts.map((part, at) => (at % 2 ? idLink(part) : part)));
+  };
   const runLink = (id) => el("button", { type: "button", class: "link", click: () => change({ run: id }, true) }, id);
   const text = (value) => el("pre", { tabindex: "0" }, typeof value === "string" ? value : JSON.stringify(value, null, 1));
 
@@ -157,7 +168,7 @@
       ["peak memory", run.peak_memory_bytes && `${number(Math.round(run.peak_memory_bytes / 2 ** 20))} MiB`],
       ["checked", run.invariants && Object.entries(run.invariants).map(([name, good]) => `${name}: ${good ? "holds" : "BROKEN"}`).join(", ")],
       ["continues", run.parent && (data().runs[run.parent] ? runLink(run.parent) : run.parent)],
-      ["on the command line", el("code", {}, `python run_all.py show ${id}`)]]));
+      ["on the command line", el("code", {}, `python run_all.py show ${id} --out DIR`)]]));
     if (run.warnings) parts.push(el("h3", {}, "Warnings"), el("ul", {}, ...run.warnings.map((line) => el("li", {}, line))));
     const scores = Object.entries(run.scores ?? {}), metrics = [...new Set(scores.flatMap(([, s]) => Object.keys(s.metrics)))];
     if (scores.length) parts.push(el("h3", {}, "Test scores"), grid("Test scores", ["task", "rows", "positives", ...metrics],
@@ -192,6 +203,9 @@
   $(".close", panel).addEventListener("click", () => panel.close());
   panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
   for (const code of $$("code[data-run]")) code.replaceWith(runLink(code.dataset.run));
+  for (const node of $$(".ids")) linkIds(node);
+  for (const head of $$("th[data-key=evidence]"))
+    for (const row of head.closest("table").tBodies[0].rows) linkIds(row.cells[head.cellIndex]);
 
   // Pictures: what a mark says appears beside the pointer; a click opens its runs.
   const tip = $("#tip");
