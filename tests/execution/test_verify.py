@@ -67,6 +67,14 @@ def test_where_something_parts_or_is_unknown_scores_are_compared_within_the_tole
     assert verdict(0.0).state == "equal"
 
 
+def test_scores_that_hang_on_few_rows_have_a_coarser_tolerance():
+    for score, state in ((0.005, "within tolerance"), (0.02, "different")):
+        other = changed(1e-6, bits_kind="another")
+        other.scores["click"].metrics["calibration_error"] += score
+        verdict = compare(RECORD, other)
+        assert verdict.state == state and any("calibration_error); tolerance 0.01" in line for line in verdict.lines)
+
+
 def test_a_score_that_is_gone_is_a_difference_within_no_tolerance():
     other = changed(bits_kind="another")
     other.scores["click"].metrics["auc"] = None
