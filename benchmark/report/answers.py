@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.report import style, transfer
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine
+from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, records_hash
 from benchmark.report.measures import arm_title, degradation
 from benchmark.report.plot import Row, below, unique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from benchmark.records.record import Record
 
 WIDTH = 5.2
 """Inches of the studies' figures."""
@@ -167,6 +169,25 @@ def clearly(sample: Sample, sign: int) -> bool:
 def how(groups: Sequence[Group]) -> str:
     """How sure `clearly` is: nothing is clear from one seed."""
     return "clearly" if min(len(group.seeds) for group in groups) > 1 else "by one seed alone"
+
+
+def origin(records: Sequence[Record]) -> tuple[str, ...]:
+    """Where a study's numbers come from: seeds, budget, commit, hash of the records."""
+    found = {record.run_id: record for record in records}.values()
+    seeds = sorted({record.key.seed for record in found})
+    budgets = {
+        ", ".join(f"{name} {value:g}" for name, value in sorted(record.key.budget.items()) if value is not None)
+        for record in found
+    }
+    commits = {
+        record.provenance.commit[:10] + ("+changes" if record.provenance.dirty else "")
+        for record in found
+        if record.provenance and record.provenance.commit
+    }
+    return (
+        f"Seeds {', '.join(map(str, seeds))}. Budget: {' or '.join(sorted(budgets))}. "
+        f"Commit {', '.join(sorted(commits)) or 'unknown'}; {len(found)} records, hash {records_hash(found)}.",
+    )
 
 
 def half_width_of(sample: Sample) -> float | None:

@@ -94,7 +94,7 @@ def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **
     """
     records, problems = read_records(out)
     groups = group_records(records, titles, _options((out,), stale, options))
-    return _report(groups, problems, chains.chains(records, titles))
+    return _report(groups, problems, chains.chains(records, titles, stale))
 
 
 def build(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[Path]:

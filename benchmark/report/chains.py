@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmark.records.record import Key, Record
 from benchmark.records.row_noise import unfolded
 from benchmark.report import transfer
-from benchmark.report.answers import WIDTH, caption_above, half_width_of, legend, lines, mean_of, sentence, tall
+from benchmark.report.answers import WIDTH, caption_above, half_width_of, legend, lines, mean_of, origin, sentence, tall
 from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, canonical, combine, score, worst_code
 from benchmark.report.measures import arm_title
 from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
@@ -39,7 +39,8 @@ PANELS = {
 
 @dataclass(frozen=True)
 class Chain:
-    """One method and arm along one order: by seed the runs of all stages, stage 0 first, None where there is none."""
+    """One method and arm along one order: by seed the runs of all stages, stage 0 first, None where there is none.
+    ``stale``: run ids found out of date."""
 
     dataset: str
     method: str
@@ -49,6 +50,7 @@ class Chain:
     old: tuple[str, ...]
     stages: Mapping[int, Sequence[Record | None]]
     single: Mapping[tuple[int, str], Record]
+    stale: frozenset[str] = frozenset()
 
     def sample(self, stage: int, measure: str) -> Sample:
         """One of MEASURES after ``stage`` new tasks, over seeds. What compares scores knows the noise of test rows."""
@@ -70,7 +72,21 @@ class Chain:
         else:
             values = {seed: value for seed, runs in done.items() if (value := _cost(runs, measure)) is not None}
             found = Sample(values, {seed: "undefined" for seed in done if seed not in values})
-        return replace(found, codes={**found.codes, **codes})
+        return replace(found, codes={**found.codes, **codes}, stale=self._out_of_date(done, stage, measure))
+
+    def _out_of_date(self, done: Mapping[int, Sequence[Record]], stage: int, measure: str) -> frozenset[int]:
+        """Seeds of which a run behind the measure is stale: any stage so far, since one continues the other."""
+        tasks = self.order[:stage] if measure == "gain" else ()
+        out_of_date = set()
+        for seed, runs in done.items():
+            alone = [self.single.get((seed, task)) for task in tasks]
+            if any(run is not None and run.run_id in self.stale for run in (*runs, *alone)):
+                out_of_date.add(seed)
+        return frozenset(out_of_date)
+
+    def records(self) -> list[Record]:
+        """All runs behind the measures."""
+        return [*self.single.values(), *(run for runs in self.stages.values() for run in runs if run is not None)]
 
     def score(self, done: Mapping[int, Sequence[Record]], stage: int, task: str) -> Sample:
         """a[stage, task] over the seeds that are ``done``."""
@@ -131,8 +147,9 @@ def _cost(done: Sequence[Record], measure: str) -> float | None:
     return sum(run.seconds.total for run in done[1:] if run.seconds)
 
 
-def chains(records: Iterable[Record], titles: Mapping[str, str]) -> list[Chain]:
-    """All chains of a result tree in a fixed order; orders that share their first stages share those runs."""
+def chains(records: Iterable[Record], titles: Mapping[str, str], stale: Iterable[str] = ()) -> list[Chain]:
+    """All chains of a result tree in a fixed order; orders that share their first stages share those runs. ``stale``:
+    ids of runs that are out of date."""
     places: dict[tuple, list[Record]] = defaultdict(list)
     for record in records:
         if record.key.scored == "test":
@@ -142,7 +159,7 @@ def chains(records: Iterable[Record], titles: Mapping[str, str]) -> list[Chain]:
         orders = sorted({tuple(r.key.chain) for r in members if r.key.arm != JOINT and _whole(r.key)})
         for order in orders:
             found += list(_along(place, members, order, titles))
-    return found
+    return [replace(chain, stale=frozenset(stale)) for chain in found]
 
 
 def _along(
@@ -234,6 +251,7 @@ def table(found: Sequence[Chain], name: str) -> Table:
             "over seeds, what compares scores by seeds and test rows together.",
             "Joint retraining starts afresh at every stage, with all tasks known by then. Inputs are those that every "
             "task of the chain allows, at every stage. Stored: all weights that serving needs, reserved rows too.",
+            *origin([record for chain in found for record in chain.records()]),
         ),
     )
 

@@ -24,6 +24,7 @@ from benchmark.report.answers import (
     light,
     lines,
     mean_of,
+    origin,
     sentence,
     shade,
     tall,
@@ -84,6 +85,7 @@ def each_task(groups: Sequence[Group]) -> Study | None:
             MEANS,
             "Problems of one dataset share rows and references: they say how much the answer depends on the task, not "
             f"how sure it is over datasets ({len(by_dataset)} here).",
+            *_origin(problems),
         ),
     )
     points = [
@@ -192,6 +194,7 @@ def _scarce_labels(members: Sequence[tuple[float, Group]], several: bool) -> Stu
             MEANS,
             "Shares are nested: the rows of a smaller one are among those of a larger. One draw of rows for all seeds. "
             "Validation and test labels are whole at every share.",
+            *_origin([group for _, group in members]),
         ),
     )
     return table, Plot(name, points, draw_scarce, tall(2.9, said), WIDTH)
@@ -259,7 +262,11 @@ def _equal_size(group: Group, several: bool) -> Study:
         f"{group.dataset}: ways that train about equally many weights. {said}",
         (Column("size", "about", "count"), Column("trained", "trained weights", "count"), *COLUMNS),
         _ruled(rows, "size"),
-        (MEANS, "Within a size: the options of an arm that bring its count nearest to what the suite asks for."),
+        (
+            MEANS,
+            "Within a size: the options of an arm that bring its count nearest to what the suite asks for.",
+            *_origin([group]),
+        ),
     )
     return table, Plot(name, points, draw_sizes, tall(2.9, said), WIDTH)
 
@@ -328,6 +335,7 @@ def relatedness(groups: Sequence[Group]) -> Study | None:
             MEANS,
             "rho = 1: the new task is the first old one over again; 0: unrelated; -1: opposed. Rows and old labels are "
             "the same at every rho.",
+            *_origin([group for _, group in dial]),
         ),
     )
     return table, Plot("study_relatedness", points, draw_related, tall(2.9, said), WIDTH)
@@ -369,6 +377,10 @@ MEANS = (
     "test rows together; clearly: the interval does not hold 0. Loss of old tasks: stage 0 minus after, mean over the "
     "old tasks."
 )
+
+
+def _origin(groups: Sequence[Group]) -> tuple[str, ...]:
+    return origin([record for group in groups for record in group.records])
 
 
 def _ending(dataset: str, several: bool) -> str:
