@@ -37,7 +37,8 @@ class Searched(StrictTable):
     """What a search spent on a method on a dataset, and what came of it.
 
     ``dimensions`` says in words what was tried of each name; ``default`` and ``best`` are scores on validation rows, of
-    the config without tuning and of trial number ``trial``.
+    the config without tuning and of trial number ``trial``. ``options`` are its options of arms, by ARM.OPTION:
+    they are run from ``dataset_arm_config`` and stand here to be shown.
     """
 
     trials: int = Field(ge=1)
@@ -48,6 +49,7 @@ class Searched(StrictTable):
     default: float | None = None
     best: float
     trial: int = Field(ge=0)
+    options: Mapping[str, int | float] = Field(default_factory=dict)
 
 
 class Suite(StrictTable):

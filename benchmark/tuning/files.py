@@ -78,6 +78,7 @@ def _tables(groups: Mapping[str, Mapping[str, Any]]) -> Table:
 def _spent(study: Study) -> dict[str, Any]:
     """What a suite keeps of the search (`benchmark.planning.suite.Searched`)."""
     assert study.best is not None
+    _, arms = split_values(study.best.values)
     spent = {
         "trials": study.budgeted,
         "failed": study.failed,
@@ -87,6 +88,7 @@ def _spent(study: Study) -> dict[str, Any]:
         "default": study.trials[0].score,
         "best": study.best.score,
         "trial": study.best.number,
+        "options": {f"{arm}.{name}": value for arm, own in arms.items() for name, value in own.items()} or None,
     }
     return {name: value for name, value in spent.items() if value is not None}
 

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.core.errors import UsageError
+from benchmark.planning.suite import Searched
+from benchmark.report.search import _chosen
 from benchmark.tuning.files import write_tuned
 
 
@@ -14,7 +16,7 @@ def study(dataset, method, values):
     best = None if values is None else SimpleNamespace(score=0.6, number=3, values=values)
     return SimpleNamespace(
         dataset=dataset, method=method, budgeted=5, failed=0, arms=("joint",), default_runs=[run],
-        trials=[SimpleNamespace(score=0.5)], best=best, space=SimpleNamespace(described=lambda: {"l2": "1e-7 to 1e-2"}),
+        trials=[SimpleNamespace(score=0.5)], best=best, space=SimpleNamespace(described=lambda: {"l2": "1e-7 to 1e-2", "lora.rank": "1, 2"}),
     )  # fmt: skip
 
 
@@ -47,6 +49,16 @@ def test_notes_in_the_file_stay_and_a_study_replaces_its_own_table_alone(tmp_pat
     text = path.read_text()
     assert text.startswith("# mine") and "# a small one\nl2 = 1e-07" in text
     assert tomllib.loads(text)["dataset_config"]["byterec"] == {"mmoe": {"experts": 8}}
+
+
+def test_the_table_of_a_search_shows_what_was_chosen_for_arms_too(tmp_path):
+    path = write_tuned(tmp_path, study("byterec", "mmoe", {"l2": 1e-5, "lora.rank": 2, "lora.alpha": 22.4}))
+    tables = tomllib.loads(path.read_text())
+    assert tables["dataset_config"]["byterec"]["mmoe"] == {"l2": 1e-5}
+    assert tables["dataset_arm_config"]["byterec"]["mmoe"]["lora"] == {"rank": 2, "alpha": 22.4}
+    searched = Searched.model_validate(tables["search"]["byterec"]["mmoe"]).model_dump()
+    chosen = _chosen(SimpleNamespace(config='{"l2": 1e-05, "tower": [4]}'), searched)
+    assert chosen == "l2 1e-05, lora.rank 2, lora.alpha 22.4"
 
 
 def test_a_file_that_is_no_toml_is_named_and_kept(tmp_path):
