@@ -67,11 +67,13 @@ class Skip:
 
 @dataclass
 class Plan:
-    """Runs in an order in which parents come first, and the skips."""
+    """Runs in an order in which parents come first, and the skips. ``counted`` remembers trained weights, for which a
+    model has to be built."""
 
     suite: Suite
     runs: list[Run] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
+    counted: dict[tuple[str, ...], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,11 @@ class _Planner:
             return self._skip(entry, arm, "its options are fitted to the sizes once the data is at hand")
 
         def count(options: Mapping[str, float]) -> int:
-            return trained_weights(data, entry.method, entry.config, arm, self.problem, options)
+            place = self.problem.name, entry.method, repr(entry.config), arm, repr(options)
+            if place not in self.into.counted:  # the same for every seed and target
+                found = trained_weights(data, entry.method, entry.config, arm, self.problem, options)
+                self.into.counted[place] = found
+            return self.into.counted[place]
 
         if size_option(ARMS[arm]) is None:
             self._add(base, note=f"trains {count(base.arm_config):,} weights")

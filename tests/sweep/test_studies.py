@@ -14,6 +14,7 @@ import pytest
 from benchmark.core.errors import UsageError
 from benchmark.execution.executor import Options
 from benchmark.execution.verify import verify
+from benchmark.planning import plan as planning
 from benchmark.planning.estimate import at_hand
 from benchmark.planning.fitting import fitted
 from benchmark.planning.plan import make_plan
@@ -125,6 +126,16 @@ def test_options_are_fitted_to_a_size_and_what_cannot_reach_it_is_skipped():
     (own,) = [run for run in plan.runs if run.key.arm == "frozen"]
     assert own.note.startswith("trains ") and own.key.arm_config == {}
     assert {skip.arm for skip in plan.skips} >= {"frozen"} and all("the nearest is" in s.reason for s in plan.skips)
+
+
+def test_weights_are_counted_once_for_all_seeds_and_sizes(monkeypatch):
+    prepare("synthetic")
+    asked = []
+    real = planning.trained_weights
+    monkeypatch.setattr(planning, "trained_weights", lambda *words: asked.append(words[-1]) or real(*words))
+    plan = make_plan(suite(arms=("lora",), trained_weights=(20_000, 40_000), seeds=(0, 1, 2)), look=at_hand)
+    assert len([run for run in plan.runs if run.key.arm == "lora"]) == 6
+    assert sorted(options["rank"] for options in asked) == [1, 2]
 
 
 @pytest.mark.parametrize("target", [1, 130, 1000, 99_999])
