@@ -174,7 +174,11 @@ def _along(
         else:
             way = key.method, canonical(key.config), key.arm, canonical(key.arm_config)
             runs[(*way, tuple(key.chain), key.seed)] = record
-    found = sorted({place_[:4] for place_ in runs if place_[2] != STAGE0})
+    ranks = {method: rank for rank, method in enumerate(titles)}
+    found = sorted(
+        {place_[:4] for place_ in runs if place_[2] != STAGE0},
+        key=lambda way: (ranks.get(way[0], len(ranks)), way[0], way[2] != JOINT, way[2], way),
+    )
     seeds = sorted({place_[-1] for place_ in runs})
     for method, config, arm, options in found:
         alike = [other for other in found if (other[0], other[2]) == (method, arm)]

@@ -101,6 +101,12 @@ def test_joint_retraining_of_a_chain_is_found_whatever_the_order():
     records.append(made.record("m", "joint", 0, {"a": 0.87, "b": 0.81, "c": 0.82}, **place))
     ((table, _),) = chains.study(chains.chains(records, TITLES))
     joint = [row.cells["average"].value for row in table.rows if row.cells["arm"].text == "joint"]
+    assert [row.cells["arm"].text for row in table.rows] == [
+        "joint",
+        "joint",
+        "fine-tuned",
+        "fine-tuned",
+    ]  # as elsewhere
     assert joint == pytest.approx([0.84, (0.87 + 0.81 + 0.82) / 3])
 
 
