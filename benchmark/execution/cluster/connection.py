@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,7 @@ def connect(address: str) -> Client:
 def dashboard_of(client: Client) -> str | None:
     """Address of the scheduler's dashboard; None where it has none or lacks what draws it."""
     with contextlib.suppress(Exception):  # it has no such service, lacks bokeh, or answers no questions of this kind
-        client.run_on_scheduler(importlib.metadata.version, "bokeh")
-        return str(client.dashboard_link)
+        return str(client.dashboard_link) if client.run_on_scheduler(importlib.util.find_spec, "bokeh") else None
     return None
 
 

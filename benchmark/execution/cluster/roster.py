@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 20.0
 SILENT_SECONDS = 60.0
 """How long a sweep without any worker says nothing about it."""
 ROLL_CALL_SECONDS = 20.0
-"""How long a plan waits for an answer of all workers that are there: one that fetches data first joins later."""
+"""How long a plan waits at least for the others once enough workers fit: one that fetches data first joins later."""
 GO_ON = "What was done is kept; start the same command again to go on."
 
 
@@ -69,13 +69,17 @@ class Roster:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def wait_for(self, number: int, check: Callable[[], None]) -> None:
-        """Until so many workers fit, and all that are there have said what they are or taken their time. Raises
-        BenchmarkError when none of those that are there fits."""
+        """Until so many workers fit, and all that are there have said what they are or taken as long again for it.
+
+        Raises BenchmarkError when none of those that are there fits.
+        """
         began = told = time.monotonic()
-        waited = 0.0
-        while len(self.facts) < number or (
-            len(self.facts) + len(self._refused) < len(self._looked) and waited < ROLL_CALL_SECONDS
-        ):
+        waited, patience = 0.0, None
+        while (missing := len(self.facts) < number) or self._unheard() > 0:
+            if not missing:
+                patience = patience or waited + max(waited, ROLL_CALL_SECONDS)
+                if waited > patience:
+                    break
             check()
             self.hear(0.2)
             waited = time.monotonic() - began
@@ -86,6 +90,10 @@ class Roster:
                 told = time.monotonic()
                 self._warn(f"Waiting for a worker at {self._address} since {waited:.0f} s.")
         self._complete = True
+
+    def _unheard(self) -> int:
+        """How many workers have been asked what they are and have not answered yet."""
+        return len(self._looked) - len(self.facts) - len(self._refused)
 
     def hear(self, seconds: float = 0.0) -> None:
         """Take up what the thread has seen, for at most so long. Raises BenchmarkError when nobody is left."""
@@ -132,7 +140,8 @@ class Roster:
         """In a thread of its own: a cluster that is slow to answer must not hold up the sweep's heartbeats."""
         while not self._end.is_set():
             with contextlib.suppress(Exception):
-                addresses = set(self._client.scheduler_info(n_workers=-1)["workers"])
+                # Not scheduler_info: the client overwrites what that returns, now and then by one without workers.
+                addresses = set(self._client.nthreads())
                 for address in addresses - self._looked:
                     self._looked.add(address)
                     threading.Thread(target=self._look_at, args=(address,), daemon=True).start()

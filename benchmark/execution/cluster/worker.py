@@ -114,6 +114,8 @@ def _attend(child: Child, order: Order, tell: Any, unwanted: Any, leaving: Any) 
     """Until the run has ended. A run that nobody wants is ended; where the worker goes away it may keep its
     checkpoint, which is of use where the cache outlives the worker."""
 
+    stepped = 0.0
+
     def pass_on(run: Run, epoch: int, epochs: int) -> None:
         tell("epoch", epoch, epochs)
 
@@ -123,7 +125,7 @@ def _attend(child: Child, order: Order, tell: Any, unwanted: Any, leaving: Any) 
             stepped = time.monotonic()
             tell("step", what, done, total)
 
-    asked, stepped = False, 0.0
+    asked = False
     try:
         while not poll([child], pass_on, pass_step):
             if unwanted():
