@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark import report
 from benchmark.records.record import Record, run_id
-from benchmark.report import writers
+from benchmark.report import arrays, writers
 from benchmark.report.model import Table
 from tests.report import made
 from tests.report.conftest import TITLES
@@ -202,3 +204,41 @@ def test_an_arm_that_nobody_knew_yet_is_shown_under_its_own_name(tmp_path: Path)
     assert cell(found["old_task_effect"], "degradation_worst", method="MPT-Rec", arm="frozen_lora") == pytest.approx(
         0.06
     )
+
+
+HUGE = {
+    "a score": ('"auc": 0.', '"auc": 1e308, "mine": 0.'),
+    "a score of one's own": ('"auc": 0.', '"mine": -1e308, "auc": 0.'),
+    "a score without end": ('"auc": 0.', '"mine": 1' + "0" * 400 + ', "auc": 0.'),
+    "seconds": ('"train": ', '"train": 1e308'),
+    "seconds without end": ('"train": ', '"train": 1' + "0" * 400),
+    "weights": ('"total": ', '"total": 1' + "0" * 400),
+    "weights by a float": ('"total": ', '"total": 1e308'),
+    "operations": ('"forward": ', '"forward": 1e308'),
+}
+
+
+@pytest.mark.parametrize("what", HUGE)
+def test_a_number_beyond_all_measure_is_a_damaged_record_and_the_rest_is_shown(tmp_path: Path, what: str) -> None:
+    before, after = HUGE[what]
+    out = made.write(tmp_path, made.study({"shared_bottom": 0.94}))
+    path = min(out.glob("runs/census/shared_bottom/joint/*/record.json"))
+    content = re.sub(r'\n *"checksum": "[0-9a-f]*"', "", path.read_text()).replace(",\n}", "\n}")
+    number = r"[0-9.e+]*" if after[-1].isdigit() and before.endswith(" ") else ""
+    changed = re.sub(re.escape(before) + number, after, content, count=1)
+    assert changed != content
+    path.write_text(changed)
+    found = report.report(out, TITLES)
+    assert len(found.problems) == 1 and str(path) in found.problems[0] and "checksum" not in found.problems[0]
+    table = next(t for t in found.tables if t.name.startswith("new_task"))
+    assert marks(table, "score", method="Shared-Bottom", arm="joint") == ("n=2",)
+
+
+def test_of_a_hundred_thousand_points_no_more_are_placed_than_end_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(arrays, "MAXIMAL_POINTS", 60)
+    generator = np.random.default_rng(0)
+    many = {name: generator.normal(size=(100_000, 8)) for name in ("general", "specific_income")}
+    assert len(arrays.embedded(many, {"method": "m"})) == 60
