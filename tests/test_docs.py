@@ -1,10 +1,12 @@
-"""Every command that a page tells people to type exists, with its options; what needs no data is planned for real."""
+"""Every command that a page tells people to type exists with its options, and is carried out: here, or where the tests
+of its page or of itself are."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -13,6 +15,7 @@ from benchmark.cli.main import COMMANDS, cli
 from benchmark.cli.options import Request
 from benchmark.core.errors import UsageError
 from benchmark.planning.plan import make_plan
+from tests.report import made
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,6 +52,69 @@ def test_every_command_of_a_page_can_be_typed(page: Path, words: str) -> None:
 
         request = Request(**{key: value for key, value in asked.items() if key in Request.__dataclass_fields__})
         assert make_plan(sweep.narrowed(request, [], [])).runs
+
+
+ELSEWHERE = {
+    "add-a-method.md": "tests/conformance/test_add_a_method.py",
+    "add-a-dataset.md": "tests/datasets_registry/test_conformance.py",
+    "advise": "tests/report/test_advice.py",
+    "check-bundle": "tests/test_artefact.py",
+    "export-artefact": "tests/test_artefact.py",
+    "verify": "tests/sweep",
+}
+"""Pages and commands that the named tests carry out, with what they need."""
+DRY = ("run", "tune")
+"""What would train for minutes to days: carried out with --dry-run. Whether a sweep runs is what tests/sweep is for."""
+STANDS_FOR = {
+    "DATASET": "synthetic", "DIRECTORY": "exported", "TREE...": "results/mine results/again", "DIR": "results/again",
+    "RUN": "", "$(hostname)": "host", "…": "", "...": "",
+}  # fmt: skip
+"""What a placeholder of a page is in the reader's folder."""
+
+
+def words_of(text: str) -> list[str]:
+    for placeholder, meant in STANDS_FOR.items():
+        text = re.sub(rf"(?<![\w-]){re.escape(placeholder)}(?![\w.])", meant, text)
+    return shlex.split(text)
+
+
+def command_of(text: str) -> str:
+    words = shlex.split(text)
+    return words[0] if words and words[0] in COMMANDS else "run"
+
+
+RUN_HERE = sorted({words for page, words in CASES if page.name not in ELSEWHERE and command_of(words) not in ELSEWHERE})
+
+
+@pytest.mark.parametrize("text", RUN_HERE)
+def test_every_command_of_a_page_runs(text: str, mpt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a reader's folder: a method and data of their own, and trees of results where the pages have theirs."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    monkeypatch.setattr("benchmark.cli.sweep.checked_device", lambda device: "cpu")  # pages speak of GPUs, too
+    monkeypatch.setattr("benchmark.planning.estimate.estimate", lambda *_: None)  # it measures a step of each method
+    if not text.startswith("new-method"):
+        assert mpt("new-method", "my_method").code == 0
+    records = made.study({"shared_bottom": 0.940, "mpt_rec": 0.946}, seeds=range(2))
+    for place in re.findall(r"results/[\w/]+", " ".join(words_of(text))) or ["results/paper"]:
+        made.write(tmp_path / place, records)
+    (tmp_path / "results/search").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "results/search/tuned.toml").write_text("[dataset_config.census_income.mmoe]\nlearning_rate = 0.01\n")
+    if "--check" in text:
+        assert mpt(*words_of(text.replace("--check", "--no-figures"))).code == 0
+    name, words = command_of(text), words_of(text)
+    result = mpt(*words, *(["--dry-run"] if name in DRY else []))
+    if name == "compare":  # made records are of no data that the reference has: the reason has to be said
+        assert result.code == 1 and "Not compared: " in result.text
+    else:
+        assert result.code == 0 or ("figures/" in result.text and "--check" in words), result.text
+    assert bool(opened) == ("--open" in words)
+
+
+def test_what_is_carried_out_elsewhere_is() -> None:
+    for what, place in ELSEWHERE.items():
+        files = [ROOT / place] if place.endswith(".py") else sorted((ROOT / place).glob("test_*.py"))
+        assert any(what in file.read_text() for file in files), what
 
 
 def test_there_are_commands_to_check() -> None:

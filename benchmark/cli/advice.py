@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 from rich.console import Console
 
 from benchmark import report
+from benchmark.cli import terminal
 from benchmark.cli.listing import titles
 from benchmark.cli.options import load_plugins
 from benchmark.cli.page import write_page
@@ -116,18 +117,22 @@ class Advisor:
         out = self.options.out
         records = self._records()
         if not records:
-            click.echo("No run has ended: give it more --minutes.", err=True)
+            self.say("No run has ended yet: give it more --minutes. The same command goes on where this one stopped.")
             return 1
         remember_suite(out, self.suite)
         found = self._answer(records)
         write_atomically(out / ADVICE, found.text())
-        with working(self.console, "tables, figures and report"):
+        self.say("")
+        for paragraph in found.paragraphs():
+            self.say(paragraph)
+            self.say("")
+        self.say(terminal.listing(found.rows(), terminal.width()))
+        with suppress(KeyboardInterrupt), working(self.console, "report, tables and figures"):
             options = report_options(out, self.options.data_dir)
             made = report.report(out, titles(), **options)
-            made.write(out)
             page = write_page(out, made, options["stale"])
-        self.say("\n" + found.text().replace("# ", "", 1))
-        self.say(f"Wrote {out / ADVICE} and {page}.")
+            self.say(f"Wrote {out / ADVICE} and {page}.")
+            made.write(out)
         return 0 if found.chosen else 1
 
     def _answer(self, records: list[Record]) -> Answer:
@@ -155,4 +160,7 @@ class Advisor:
             raise NothingRuns(f"No run of this step ended well: {summary.records[0].reason}")
 
     def say(self, text: str) -> None:
+        """Plain text; a line is wrapped between words where a terminal is too narrow."""
+        if "\n" not in text:
+            text = terminal.paragraph(text, terminal.width(), "")
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -22,4 +22,7 @@ def completion(shell: str) -> None:
     """
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(cli, {}, PROGRAM, VARIABLE).source())
+    script = found(cli, {}, PROGRAM, VARIABLE).source()
+    if shell == "fish":  # an offer may hold commas itself: --methods mmoe,mpt_rec
+        script = script.replace('string split ","', 'string split --max 1 ","')
+    click.echo(script)

@@ -46,19 +46,35 @@ class Answer:
     chosen: Evidence | None
     ways: tuple[Evidence, ...]
 
+    def paragraphs(self) -> tuple[str, ...]:
+        """The sentence and its reasons."""
+        return self.sentence, *self.reasons
+
+    def rows(self) -> list[dict[str, str]]:
+        """What is known of each way, by what is to stand above it."""
+        return [_row(way) for way in self.ways]
+
     def text(self) -> str:
         """As a page of Markdown, paragraph by paragraph."""
-        head = (
-            "| way | seeds | validation | gain of the new task | old tasks lose at most | weights trained | seconds |"
-        )
-        lines = [head, "|---|---:|---:|---:|---:|---:|---:|"]
-        for way in self.ways:
-            harm = "nothing (bit-equal)" if way.unchanged else "unknown" if way.harm is None else f"{way.harm:.4f}"
-            weights = "-" if way.weights is None else f"{way.weights:,.0f}"
-            time = "-" if way.seconds is None else f"{way.seconds:.1f}"
-            cells = (way.name, way.seeds, f"{way.validation:.4f}", _gain(way.gain), harm, weights, time)
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-        return "\n\n".join([f"# {self.sentence}", *self.reasons, "\n".join(lines)]) + "\n"
+        found = self.rows()
+        table = [list(found[0]), ["---", *["---:"] * (len(found[0]) - 1)]] if found else []
+        table += [list(row.values()) for row in found]
+        lines = ["| " + " | ".join(cells) + " |" for cells in table]
+        return "\n\n".join([f"# {self.sentence}", *self.reasons, *(["\n".join(lines)] if lines else [])]) + "\n"
+
+
+def _row(way: Evidence) -> dict[str, str]:
+    harm = "nothing (bit-equal)" if way.unchanged else "unknown" if way.harm is None else f"{way.harm:.4f}"
+    return {
+        "way": way.name,
+        "seeds": str(way.seeds),
+        "validation": f"{way.validation:.4f}",
+        "gain of the new task": _gain(way.gain),
+        "old tasks lose at most": harm,
+        "weights trained": "-" if way.weights is None else f"{way.weights:,.0f}",
+        "seconds": "-" if way.seconds is None else f"{way.seconds:.1f}",
+        "serving": "-" if way.extra_flops is None else f"{way.extra_flops:+.1f} %",
+    }
 
 
 def answer(group: Group, task: str, validation: Mapping[tuple[str, str], Sequence[float]]) -> Answer:

@@ -1,6 +1,7 @@
 """The command line before any command works: help, completion, start-up, arguments that mean nothing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -71,6 +72,22 @@ def test_a_shell_is_offered_commands_options_and_names(line, offered):
 def test_completion_prints_a_script_for_the_shell(shell, mpt):
     result = mpt("completion", shell)
     assert result.code == 0 and "_MPT_BENCH_COMPLETE" in result.text and "mpt-bench" in result.text
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here (Debian: apt-get install fish)")
+def test_fish_completes_the_second_of_several_names(mpt, tmp_path):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "mpt-bench"
+    program.write_text(f"#!{sys.executable}\nfrom benchmark.cli.main import main\nmain()\n")
+    program.chmod(0o755)
+    (tmp_path / "script").write_text(mpt("completion", "fish").text)
+    environment = os.environ | {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    words = ["fish", "--no-config", "-c", f"source {tmp_path}/script; complete -C 'mpt-bench --methods mmoe,mpt'"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout.split() == ["mmoe,mpt_rec"], done.stderr
 
 
 @pytest.mark.parametrize("words", [["--methods", ""], ["--methods="], ["run", "--datasets", " "], ["--out", ""], [""]])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_listing_is_quick_and_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=DOCS.parent)
 
 
-def test_page_on_adding_a_dataset(tmp_path, monkeypatch, capsys):
+def test_page_on_adding_a_dataset(mpt, tmp_path, monkeypatch):
+    """Its commands and its Python, in the order and with the words in which they stand there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
     rng = np.random.default_rng(0)
@@ -94,10 +96,16 @@ def test_page_on_adding_a_dataset(tmp_path, monkeypatch, capsys):
     page = (DOCS / "add-a-dataset.md").read_text()
     Path("shop.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "docs/add-a-dataset.md", "exec"), names)
+    blocks = re.findall(r"```(python|bash)\n(.*?)```", page, re.DOTALL)
+    assert [kind for kind, _ in blocks].count("bash") == 4
+    for kind, block in blocks:
+        if kind == "python":
+            exec(compile(block, "docs/add-a-dataset.md", "exec"), names)
+        else:
+            result = mpt(*shlex.split(block.removeprefix("python run_all.py ")))
+            assert result.code == 0 and "FAIL" not in result.text, result.text
+    assert "Shared-Bottom,frozen" in Path("results/my_shop/tables/new_task-my_shop.csv").read_text()
     assert names["data"].name == "my_shop" and names["by_time"].meta["rows"]["train"] == 1200
     assert names["few_labels"].tasks["purchase"].partial
-    assert "FAILED" not in capsys.readouterr().out
     with pytest.raises(UsageError, match="exists already"):
         new_dataset("my_log", ".")
