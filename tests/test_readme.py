@@ -16,7 +16,7 @@ REFERENCE = ROOT / "results" / "reference"
 TREES = sorted(path for path in REFERENCE.iterdir() if (path / "runs").is_dir())
 
 
-@pytest.mark.parametrize(("table", "rows"), [("paper/claims.md", 7), ("pareto-census_income.md", 14)])
+@pytest.mark.parametrize(("table", "rows"), [("paper/claims.md", 7), ("paper/trade_off-census_income.md", 14)])
 def test_the_tables_in_the_readme_are_the_generated_ones(table, rows):
     generated = (REFERENCE / "quick" / "tables" / table).read_text()
     found = [line for line in generated.splitlines() if line.startswith("|")]

@@ -166,6 +166,7 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
         ]
         if (table := published.published(group, slug)) is not None:
             made.append(table)
+            compact += [found] if (found := paper.published_table(group, slug, table)) is not None else []
         for task in group.new_tasks:
             plots += [figures.trade_off(group, task, slug), figures.parameters(group, task, slug)]
         plots += [figures.forest(group, slug, contests), figures.curves(group, slug)]

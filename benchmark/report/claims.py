@@ -19,7 +19,7 @@ from typing import Any
 from benchmark.records.claims import Claim, parse_claims
 from benchmark.records.record import Record
 from benchmark.report.comparisons import Comparison
-from benchmark.report.groups import JOINT, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
+from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
 from benchmark.report.measures import (
     arm_title,
     before_and_after,
@@ -79,8 +79,17 @@ def judge(
 def judge_groups(groups: Sequence[Group], slugs: Sequence[str], claims: Sequence[Claim] | None = None) -> list[Verdict]:
     """`judge` for groups that exist already; ``slugs`` end the names of their tables."""
     claims = default_claims() if claims is None else claims
-    made = [_on_problem(group, slug, claims) for group, slug in zip(groups, slugs, strict=True) if group.new_tasks]
-    return [verdict for place in range(len(claims)) for verdicts in made for verdict in verdicts[place : place + 1]]
+    made = []
+    for group, slug in zip(groups, slugs, strict=True):
+        asked = [claim for claim in claims if group.new_tasks or _of_old_tasks_alone(claim)]
+        made += _on_problem(group, slug, asked)
+    order = {claim: place for place, claim in enumerate(claims)}
+    return sorted(made, key=lambda verdict: order[verdict.claim])
+
+
+def _of_old_tasks_alone(claim: Claim) -> bool:
+    """Whether a claim has a meaning where no new task comes."""
+    return claim.question != "no_harm" and claim.tasks != "new" and claim.arm in (STAGE0, SCRATCH)
 
 
 @cache
@@ -101,7 +110,7 @@ class _Contest:
 
 def _on_problem(group: Group, slug: str, claims: Sequence[Claim]) -> list[Verdict]:
     found = [_contests(group, slug, claim) for claim in claims]
-    problem = f"{slug} + {', '.join(group.new_tasks)}"
+    problem = " + ".join(filter(None, (slug, ", ".join(group.new_tasks))))
     family = {
         primary: sum(
             claim.primary is primary and any(contest.item.tested for contest in contests)
@@ -182,7 +191,7 @@ def _in_words(claim: Claim, item: Comparison) -> str:
         return f"better by {_number(low)} to {_number(high)}"
     if high < 0:
         return f"worse by {_number(-high)} to {_number(-low)}"
-    return f"at most {_number(-low)} worse, at most {_number(high)} better (margin {item.margin:g})"
+    return f"at most {_number(-low)} worse, at most {_number(high)} better, margin {item.margin:g}"
 
 
 def _number(value: float) -> str:

@@ -6,6 +6,7 @@ say the same. What is equal bit for bit on every seed is a fact and joins no fam
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -85,6 +86,16 @@ class Comparison:
         return self.p is not None and self.p < stats.ALPHA
 
     @property
+    def worse_on_every_seed(self) -> bool:
+        """Each run by itself lost more than the margin and than other test rows would explain; of further seeds that
+        says nothing, which is what the interval is for."""
+        if not self.sample.knows_rows:
+            return False
+        critical = stats.normal_quantile(1 - stats.ALPHA / 2 / self.family)
+        losses = ((value if self.harm else -value, self.sample.rows[s]) for s, value in self.sample.values.items())
+        return all(loss > max(self.margin, critical * math.sqrt(float(row @ row))) for loss, row in losses)
+
+    @property
     def not_worse(self) -> bool:
         """Harm is below the margin: shown, not just not refuted."""
         return self.worst is not None and self.worst < self.margin
@@ -107,10 +118,12 @@ class Comparison:
             return "one seed"
         if self.fact:
             return "unchanged" if self.harm else "identical"
+        worse = sum(value > 0 if self.harm else value < 0 for value in values)
         if self.sample.unstable:
-            worse = sum(value > 0 if self.harm else value < 0 for value in values)
             return f"unstable: worse on {worse} of {len(values)} seeds"
         word = self._tested_verdict()
+        if not self.differs and self.worse_on_every_seed:
+            return f"undecided: worse on {worse} of {len(values)} seeds"
         return word if self.sample.knows_rows or word == "undecided" else f"{word} (seeds only)"
 
     def _tested_verdict(self) -> str:
@@ -158,7 +171,9 @@ VERDICTS = (
     "verdict: by the adjusted interval alone. unchanged / identical: the same number on every seed, a fact; degraded / "
     "improved, worse / better: the interval leaves 0 out (within the margin: and shows that it is no more than that); "
     "equivalent, no harm / not worse: its bound on the side of harm is below the margin (not better: that of gain); "
-    "otherwise undecided, or cannot be shown with so many positives: the test rows alone leave more than the margin."
+    "otherwise undecided, or cannot be shown with so many positives: the test rows alone leave more than the margin. "
+    "undecided: worse on n of n seeds: each of these runs is worse by more than the margin and than its test rows "
+    "explain, but they differ too much to say so of further seeds. unstable: no test, see †."
 )
 
 

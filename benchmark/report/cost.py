@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -14,10 +15,12 @@ from benchmark.report.measures import (
     Clock,
     arm_title,
     cell,
+    cpu_seconds,
     degradation,
     exact,
     finder,
     footer,
+    kernel_steps,
     label,
     planned,
     seconds,
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
 
 COST_NOTE = (
     "FLOPs per example, 2 per multiply-accumulate of the matrix products; new part: without what a frozen backbone "
-    "computes once. seconds: wall-clock; all includes loading, caching and prediction. A single-task row is the run of "
-    "the new task. peak: largest over the seeds."
+    "computes once. seconds: wall-clock; all includes loading, caching and prediction. processor: seconds of all its "
+    "threads, and the same in calibration steps, a fixed training step that each run times first: the unit in which "
+    "runs of different machines compare. A single-task row is the run of the new task. peak: largest over the seeds."
 )
 FRONT_NOTE = (
     "quality front: no other row has at most this degradation and at least this gain, and one of them better, by the "
@@ -82,6 +86,8 @@ def efficiency(group: Group, slug: str) -> Table:
         Column("train", "training", "seconds", better=ranked, group="seconds"),
         Column("to_best", "to best epoch", "seconds", better=ranked, group="seconds"),
         Column("all", "all", "seconds", better=ranked, group="seconds"),
+        Column("cpu", "seconds", "seconds", group="processor"),
+        Column("steps", "steps", "count", group="processor"),
         Column("rows_per_second", "rows/s", "count", better=fast),
         Column("memory", "memory", "bytes", group="peak"),
         Column("gpu_memory", "GPU", "bytes", group="peak"),
@@ -94,7 +100,8 @@ def efficiency(group: Group, slug: str) -> Table:
                 continue
             cells = {"method": label(group, variant), "arm": Cell(text=arm_title(arm))}
             cells |= {name: exact(group.sample(find, measure)) for name, measure in counts.items()}
-            cells |= {name: clock.cell(find, measure) for name, measure in timed.items()}
+            cells |= {n: clock.cell(find, measure, rate=n == "rows_per_second") for n, measure in timed.items()}
+            cells |= {"cpu": cell(group, group.sample(find, cpu_seconds)), "steps": _steps(group, find)}
             cells["epochs"] = cell(group, group.sample(find, lambda r: r.selection.epochs_run if r.selection else None))
             for name, field in (("memory", "peak_memory_bytes"), ("gpu_memory", "peak_gpu_memory_bytes")):
                 cells[name] = _largest(group.sample(find, partial(_field, field)))
@@ -240,6 +247,11 @@ def _field(field: str, record: Record) -> float | str:
 
 def _or_code(value: float | None) -> float | str:
     return "n/a" if value is None else value
+
+
+def _steps(group: Group, find: Callable[[int], Record | None]) -> Cell:
+    """Mean over the seeds, without the interval: a count of tens of thousands."""
+    return replace(cell(group, group.sample(find, kernel_steps)), half_width=None)
 
 
 def _largest(sample: Sample) -> Cell:

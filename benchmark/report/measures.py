@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from statistics import median
 
 from benchmark.records.record import Record
 from benchmark.report import transfer
@@ -78,6 +79,13 @@ def flops(record: Record) -> float | None:
         return None
     new = record.flops.training_step_new
     return record.flops.training_step if new is None else new
+
+
+def forward(record: Record) -> float | None:
+    """Operations of a forward pass per example; without the part that a frozen backbone computes once."""
+    if record.flops is None:
+        return None
+    return record.flops.forward if record.flops.forward_new is None else record.flops.forward_new
 
 
 def seconds(record: Record) -> float | None:
@@ -237,49 +245,107 @@ def _noise(group: Group) -> str:
 
 
 class Clock:
-    """Wall-clock, compared only within one machine kind."""
+    """Wall-clock, compared only within one machine kind.
+
+    Times of other kinds are converted by the calibration step that each run timed before it started, and marked: a run
+    that takes as many steps there would take as long here. The kind that they are converted to is the one asked for
+    (`Options.machine`), otherwise the first.
+    """
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        found = {machine_kind(record) for record in group.records if record.status == "ok" and record.provenance}
-        self.kinds = {kind: chr(ord("A") + place) for place, kind in enumerate(sorted(found))}
+        self.runs = [record for record in group.records if record.status == "ok" and record.provenance]
+        found = sorted({machine_kind(record) for record in self.runs})
+        self.kinds = {kind: chr(ord("A") + place) for place, kind in enumerate(found)}
+        self.base = group.options.machine or next(iter(found), "")
+        here = [record for record in self.runs if machine_kind(record) == self.base]
+        known = [p.kernel_milliseconds for r in here if (p := r.provenance) and p.kernel_milliseconds]
+        self.kernel = median(known) if known else None
+        self.basis = {_calibrated_by(record) for record in here}
 
     @property
     def comparable(self) -> bool:
         """All of the group's times come from one machine kind."""
         return len(self.kinds) < 2
 
-    def cell(self, find: Finder, measure: Measure | None = None) -> Cell:
-        """A time (or a rate) over the seeds; the wall-clock of the whole run unless a measure is given."""
+    def cell(self, find: Finder, measure: Measure | None = None, rate: bool = False) -> Cell:
+        """A time over the seeds, the whole run's wall-clock unless a measure is given; ``rate``: so much a second."""
         kinds = {machine_kind(r) for seed in self.group.seeds if (r := find(seed)) and r.status == "ok"}
-        if self._elsewhere(kinds):
-            return Cell(code="machine")
-        if len(kinds) > 1:
-            return Cell(code="mixed")
-        found = cell(self.group, self.group.sample(find, measure or seconds))
-        if found.value is None or self.comparable:
+        if refused := self._refused(kinds, find):
+            return Cell(code=refused)
+        found = cell(self.group, self.group.sample(find, self._converted(measure or seconds, rate)))
+        if found.value is None or (self.comparable and not kinds - {self.base}):
             return found
-        return replace(found, marks=(*found.marks, self.kinds[kinds.pop()]))
+        letters = "".join(sorted(self.kinds[kind] for kind in kinds))
+        converted = kinds - {self.base} and self._convertible(find)
+        return replace(found, marks=(*found.marks, *(("≈",) if converted else ()), letters))
 
     def share(self, find: Finder, full: Finder) -> Cell:
         runs = [r for f in (find, full) for seed in self.group.seeds if (r := f(seed)) and r.status == "ok"]
         kinds = {machine_kind(record) for record in runs}
-        if len(kinds) > 1 or self._elsewhere(kinds):
-            return Cell(code="machine" if self._elsewhere(kinds) else "mixed")
-        return cell(self.group, percent(self.group.sample(find, seconds), self.group.sample(full, seconds)))
+        if refused := self._refused(kinds, find, full):
+            return Cell(code=refused)
+        measure = self._converted(seconds, False)
+        found = cell(self.group, percent(self.group.sample(find, measure), self.group.sample(full, measure)))
+        convert = len(kinds) > 1 and found.value is not None
+        return replace(found, marks=(*found.marks, "≈")) if convert else found
 
-    def _elsewhere(self, kinds: set[str]) -> bool:
-        wanted = self.group.options.machine
-        return wanted is not None and bool(kinds - {wanted})
+    def _convertible(self, *finders: Finder) -> bool:
+        """Every run and those of the base timed the same step."""
+        runs = [r for find in finders for seed in self.group.seeds if (r := find(seed)) and r.status == "ok"]
+        agree = len(self.basis) == 1 and {_calibrated_by(run) for run in runs} == self.basis
+        return self.kernel is not None and agree
+
+    def _refused(self, kinds: set[str], *finders: Finder) -> str | None:
+        """Why the times of these kinds cannot stand together, if they cannot."""
+        elsewhere = self.group.options.machine is not None and bool(kinds - {self.base})
+        if not elsewhere and len(kinds) < 2:
+            return None
+        return None if self._convertible(*finders) else "machine" if elsewhere else "mixed"
+
+    def _converted(self, measure: Measure, rate: bool) -> Measure:
+        def converted(record: Record) -> float | str | None:
+            found = measure(record)
+            origin = record.provenance
+            own = origin.kernel_milliseconds if origin is not None else None
+            if not isinstance(found, int | float) or machine_kind(record) == self.base or not self.kernel or not own:
+                return found
+            return found * own / self.kernel if rate else found * self.kernel / own
+
+        return converted
 
     def notes(self) -> list[str]:
-        if self.comparable:
+        if self.comparable and self.base in (*self.kinds, ""):
             return []
-        return [
-            "Machine kinds, between which times do not compare: "
-            + "; ".join(f"{letter}: {kind}" for kind, letter in self.kinds.items())
-            + "."
-        ]
+        letters = "; ".join(f"{letter}: {kind}" for kind, letter in self.kinds.items())
+        spoken = [f"Machine kinds, between which times do not compare: {letters}."]
+        if self.kernel is not None:
+            spoken.append(
+                f"≈: in seconds of {self.kinds.get(self.base, self.base)}, converted by a fixed training step that "
+                f"each run timed before it started ({self.kernel:.3g} ms there)."
+            )
+        return spoken
+
+
+def _calibrated_by(record: Record) -> tuple[str, int | None, int | None]:
+    """What has to agree for times to be converted: device, calibration step, version of the harness as to times."""
+    p = record.provenance
+    assert p is not None
+    return (p.device, p.kernel if p.kernel_milliseconds else None, p.times_version)
+
+
+def cpu_seconds(record: Record) -> float | str | None:
+    """Processor seconds, all threads together; unknown for runs that were resumed and for old records."""
+    return "n/a" if record.seconds is None or record.seconds.cpu is None else record.seconds.cpu
+
+
+def kernel_steps(record: Record) -> float | str | None:
+    """The run's time in calibration steps of its machine: of processor time, on a GPU of wall-clock."""
+    origin, spent = record.provenance, record.seconds
+    if origin is None or spent is None or not origin.kernel_milliseconds:
+        return "n/a"
+    taken = spent.total if origin.device != "cpu" else spent.cpu
+    return "n/a" if taken is None else 1000 * taken / origin.kernel_milliseconds
 
 
 def machine_kind(record: Record) -> str:
@@ -287,4 +353,5 @@ def machine_kind(record: Record) -> str:
     p = record.provenance
     if p is None:
         return "unknown"
-    return p.times_kind or f"{p.gpu or p.cpu}, {p.device}, {p.threads} thread(s), {p.jobs} job(s)"
+    kind = p.times_kind or f"{p.gpu or p.cpu}, {p.device}, {p.threads} thread(s), {p.jobs} job(s)"
+    return kind if p.times_version in (None, 1) else f"{kind}, times of version {p.times_version}"

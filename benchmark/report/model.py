@@ -37,6 +37,7 @@ STATUS_CODES = {"oom": "OOM", "timeout": "T/O", "failed": "failed", "skipped": "
 MARKS = {
     "stale": "made by code or data that changed since",
     "†": "a seed collapsed or the seeds are not normal: median [lowest, highest], no test",
+    "≈": "time of another kind of machine, converted",
     "↓": "worse than the column's best by the same test, adjusted over the column",
     "*": "differs from the reference method, adjusted p < .05",
     "**": "differs from the reference method, adjusted p < .01",

@@ -6,12 +6,13 @@ column. ``table`` where a column of a two-column page is wide enough, ``table*``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.report import transfer
 from benchmark.report.claims import Verdict
 from benchmark.report.comparisons import Comparison
+from benchmark.report.cost import pareto
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     arm_title,
@@ -27,7 +28,8 @@ from benchmark.report.measures import (
 )
 from benchmark.report.model import Cell, Column, Row, Table
 from benchmark.report.tables import at_most, worst_verdict
-from benchmark.report.writers import escape_latex, markdown
+from benchmark.report.writers import escape_latex, escape_markdown
+from benchmark.report.writers import markdown as pipe_table
 
 MOST_COLUMNS = 7
 DECIMALS = {"score": 4, "percent": 1, "seconds": 1}
@@ -42,7 +44,7 @@ def paper_tables(group: Group, slug: str, losses: Sequence[Comparison]) -> list[
     """The tables of one group; those without rows are left out."""
     made = [_old_tasks(group, slug), _harm(group, slug, losses)]
     for task in group.new_tasks:
-        made += [_new_task(group, task, slug), _metrics(group, task, slug)]
+        made += [_new_task(group, task, slug), _trade_off(group, task, slug), _metrics(group, task, slug)]
     return [table.ranked() for table in made if table is not None and table.rows]
 
 
@@ -97,7 +99,8 @@ def _harm(group: Group, slug: str, losses: Sequence[Comparison]) -> Table | None
         if not any(sample.values for sample in own.values()):
             continue
         cells = {task: cell(group, own[task]) if task in own else Cell(code="n/a") for task in tasks}
-        verdict = worst_verdict(losses, variant, arm).partition(":")[0].replace(" (seeds only)", "")
+        first_word, _, seen = worst_verdict(losses, variant, arm).replace(" (seeds only)", "").partition(": ")
+        verdict = seen or first_word
         cells |= {"at_most": at_most(losses, variant, arm), "verdict": Cell(text=verdict)}
         cells["method"] = Cell(text=name(group, variant, arm) + (", joint" if arm == JOINT else ""))
         rows.append(Row(cells, rule_above=first))
@@ -143,6 +146,34 @@ def _new_task(group: Group, task: str, slug: str) -> Table | None:
     return Table(_stem("new_task", group, task, slug), _spoken(group, caption), columns, tuple(rows))
 
 
+def _trade_off(group: Group, task: str, slug: str) -> Table | None:
+    """What a task costs the old ones and gains, from the table of fronts."""
+    full = pareto(group, task, slug)
+    columns = (
+        Column("method", "Method", "text"),
+        Column("degradation", "Worst loss", better=-1, signed=True),
+        Column("gain", "Gain", better=1, signed=True),
+        Column("front", "Front", "text"),
+        Column("frequency", "On it, %", "percent"),
+        Column("trained", "Trained", "count", better=-1),
+    )
+    rows = []
+    for row, (variant, arm, first) in zip(full.rows, taken_in(group), strict=True):
+        if row.cells["gain"].value is None or row.cells["degradation"].value is None:
+            continue
+        cells = {column.key: replace(row.cells[column.key], emphasis="") for column in columns}
+        cells["method"] = Cell(text=name(group, variant, arm) + (", joint" if arm == JOINT else ""))
+        below = (row.cells["front"].text or "").removeprefix("dominated by ")
+        cells["front"] = Cell(text="yes" if below == "front" else f"{below} better")
+        rows.append(Row(cells, rule_above=first))
+    caption = (
+        f"What {task} costs and gains. Worst loss: of the old tasks, before minus after; gain: over a single-task "
+        "model. Front: no other row is at least as good in both and better in one, else how many are; on it: share of "
+        "bootstrap draws (seeds and test rows) with the row on the front. Trained: number of weights."
+    )
+    return Table(_stem("trade_off", group, task, slug), _spoken(group, caption), columns, tuple(rows))
+
+
 def _metrics(group: Group, task: str, slug: str) -> Table | None:
     known = {metric for r in group.records if task in r.scores for metric in r.scores[task].metrics}
     shown = [(key, title) for key, title in METRICS if key in known]
@@ -160,6 +191,59 @@ def _metrics(group: Group, task: str, slug: str) -> Table | None:
     return Table(_stem("metrics", group, task, slug), _spoken(group, caption), tuple(columns), tuple(rows))
 
 
+def published_table(group: Group, slug: str, full: Table) -> Table | None:
+    """The paper's own numbers beside ours, and those of its reproduction that could be judged; causes as notes."""
+    columns = (
+        Column("place", "In", "text"),
+        Column("method", "Method", "text"),
+        Column("quantity", "Of", "text"),
+        Column("published", "Published", "text"),
+        Column("ours", "Ours"),
+        Column("verdict", "Verdict", "text"),
+    )
+    notes: dict[str, str] = {}
+    rows: list[Row] = []
+    for row in full.rows:
+        given = {key: cell.text or "" for key, cell in row.cells.items()}
+        own, comparable = row.cells["ours"], given["verdict"] != "not comparable"
+        if own.value is None or not (comparable or given["source"] == "P*"):
+            continue
+        mark = notes.setdefault(given["why"], chr(ord("a") + len(notes))) if given["why"] else ""
+        cells = {
+            "place": Cell(text=given["title"] if given["source"] == "P*" else "[R]"),
+            "method": Cell(text=_starred(group, given)),
+            "quantity": Cell(text=given["task"] if given["quantity"] == "AUC" else QUANTITIES[given["quantity"]]),
+            "published": Cell(text=given["published"].partition(" ")[0]),
+            "ours": own,
+            "verdict": Cell(text=given["verdict"].partition(",")[0], marks=(mark,) * bool(mark)),
+        }
+        rows.append(Row(cells, rule_above=bool(rows) and cells["place"] != rows[-1].cells["place"]))
+    if not rows:
+        return None
+    caption = (
+        f"{group.dataset}. Published numbers and ours (mean ± 95 % interval over {len(group.seeds)} seeds). Of: the "
+        "task whose AUC it is, or a count. [R]: the third-party reproduction."
+    )
+    footer = (*(f"{mark}: {text}." for text, mark in notes.items()), "All numbers, with their sources: the appendix.")
+    return Table(f"published-{slug}", caption, columns, tuple(rows), footer)
+
+
+def _starred(group: Group, given: Mapping[str, str]) -> str:
+    """A published row's method as the field writes it."""
+    own = group.titles.get(group.options.reference, group.options.reference)
+    star = "*" if given["arm"] == "frozen" and given["method"].partition(" (")[0] != own else ""
+    return SHORT.get(given["method"], given["method"]) + star
+
+
+QUANTITIES = {
+    "AUC change": "AUC change",
+    "trained parameters": "weights",
+    "parameters, paper's count": "weights (paper)",
+    "parameters, paper's %": "weights, %",
+    "forward FLOPs, %": "FLOPs, %",
+}
+
+
 def claims_table(verdicts: Sequence[Verdict]) -> Table:
     """The claims as a paper prints them."""
     columns = (
@@ -170,7 +254,8 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
     )
     rows = []
     for place, verdict in enumerate(verdicts):
-        cells = (verdict.claim.text, verdict.problem, verdict.word, verdict.found or verdict.deciding)
+        found = f"{verdict.contest}: {verdict.found}" if verdict.found else verdict.deciding
+        cells = (verdict.claim.text, verdict.problem, verdict.word, found)
         keys = ("claim", "problem", "verdict", "found")
         row = {key: Cell(text=text or "nothing to compare") for key, text in zip(keys, cells, strict=True)}
         rows.append(Row(row, rule_above=place > 0 and verdict.claim != verdicts[place - 1].claim))
@@ -199,7 +284,7 @@ def fixed(found: Cell, column: Column) -> tuple[str, str]:
     kind = found.kind or column.kind
     if kind == "count":
         return f"{round(found.value):,}", ""
-    places = DECIMALS.get(kind, 4)
+    places = 2 if kind == "percent" and column.signed else DECIMALS.get(kind, 4)
     text = f"{found.value:+.{places}f}" if column.signed else f"{found.value:.{places}f}"
     if not text.strip("+-0."):
         text = text.lstrip("+-")
@@ -208,8 +293,18 @@ def fixed(found: Cell, column: Column) -> tuple[str, str]:
     return text, "" if found.half_width is None else f"{found.half_width:.{places}f}"
 
 
-COLUMN_POINTS, LINE_POINTS = 238.0, 342.0
-"""A column of acmart's sigconf and a line of article: the narrowest places of `table` and `table*`."""
+def markdown(table: Table) -> str:
+    """As the LaTeX has it: the same decimals in a whole column."""
+
+    def shown(found: Cell, column: Column) -> str:
+        return escape_markdown(" ± ".join(filter(None, fixed(found, column))))
+
+    return pipe_table(table, shown)
+
+
+COLUMN_POINTS, LINE_POINTS = 230.0, 334.0
+"""A column of acmart's sigconf and a line of article, the narrowest places of `table` and `table*`, less what the
+estimate of a width may be short of."""
 SEPARATION = 3.0
 
 
@@ -233,46 +328,108 @@ SETTINGS = (
 columns that are not ranked."""
 
 
+WEIGHTS = {"claim": 2.0, "found": 2.0}
+"""How the columns that wrap share what the others leave of a line."""
+
+
+MOST_LINES = 40
+"""Lines of a table that fit a page of any of the classes beside its caption and notes."""
+
+
 def latex(table: Table) -> str:
-    """The table as a float that fits where its kind may stand; needs booktabs and nothing else."""
+    """The table as a float that fits where its kind may stand, or several if it is too long for a page; needs booktabs
+    and nothing else."""
+    chosen = next((each for each in SETTINGS if _width(table, each) <= LINE_POINTS), SETTINGS[-1])
+    left = 0.98 - _width(table, chosen) / LINE_POINTS
+    wrapping = [column for column in table.columns if column.wrap]
+    share = left / max(1, sum(WEIGHTS.get(column.key, 1) for column in wrapping))
+    shares = {column.key: share * WEIGHTS.get(column.key, 1) for column in wrapping}
+    parts = _parts(table, {key: share * LINE_POINTS / chosen.points for key, share in shares.items()})
+    lines = ["% needs booktabs"]
+    for place, rows in enumerate(parts):
+        lines += _float(replace(table, rows=tuple(rows)), chosen, shares, place, place == len(parts) - 1)
+    return "\n".join([*lines, ""])
+
+
+def _parts(table: Table, characters: Mapping[str, float]) -> list[list[Row]]:
+    """The rows by page: groups of rows stay together where they can. ``characters``: of a line of a wrapping column."""
+    total = sum(_lines(row, characters) for row in table.rows)
+    most = total / max(1, -(-total // MOST_LINES)) + MOST_LINES / 10  # parts of about equal length
+    parts: list[list[Row]] = [[]]
+    used = 0.0
+    for place, row in enumerate(table.rows):
+        lines = _lines(row, characters)
+        ahead = table.rows[place + 1 :]
+        end = next((number for number, other in enumerate(ahead) if other.rule_above), len(ahead))
+        whole = lines + sum(_lines(other, characters) for other in ahead[:end])
+        full = used + lines > most or (row.rule_above and used + whole > most and whole < most / 2)
+        if parts[-1] and full:
+            parts.append([])
+            used = 0.0
+        parts[-1].append(row)
+        used += lines
+    return parts
+
+
+def _lines(row: Row, characters: Mapping[str, float]) -> float:
+    texts = {key: len(row.cells[key].text or "") for key in characters}
+    return max((1.0, *(-(-length // characters[key]) for key, length in texts.items()))) + 0.5 * row.rule_above
+
+
+def _float(table: Table, chosen: Setting, shares: Mapping[str, float], place: int, last: bool) -> list[str]:
     columns = table.columns
-    wrapped = any(column.wrap for column in columns)
-    settings = SETTINGS[:1] if wrapped else SETTINGS
-    chosen = next((each for each in settings if _width(table, each) <= LINE_POINTS), settings[-1])
     body = []
     for number, row in enumerate(table.rows):
         cells = []
         for column in columns:
             styled = _styled(*_shown(row.cells[column.key], column, chosen), row.cells[column.key])
-            cells.append(rf"{{\raggedright {styled}\par}}" if column.wrap else styled)
+            cells.append(_wrapped(styled, shares[column.key]) if column.wrap else styled)
         body += [r"    \addlinespace"] if row.rule_above and number else []
         body.append("    " + " & ".join(cells) + r" \\")
-    float_ = "table*" if wrapped or _width(table, chosen) > COLUMN_POINTS else "table"
-    kinds = "".join(
-        rf"p{{{0.34 if c.key == 'claim' else 0.2}\linewidth}}" if c.wrap else "l" if c.kind == "text" else "r"
-        for c in columns
-    )
-    label = "".join(c if c.isalnum() or c in ".:-" else "-" for c in table.name)
+    float_ = "table*" if shares or _width(table, chosen) > COLUMN_POINTS else "table"
+    kinds = "".join("l" if c.kind == "text" else "r" for c in columns)
+    label = "".join(c if c.isalnum() or c in ".:-" else "-" for c in table.name) + (f"-{place + 1}" if place else "")
     heads = [rf"\multicolumn{{1}}{{{'l' if c.kind == 'text' else 'r'}}}{{{escape_latex(c.header)}}}" for c in columns]
-    return "\n".join(
-        [
-            "% needs booktabs",
-            rf"\begin{{{float_}}}[t]",
-            rf"  \caption{{{escape_latex(table.caption)}}}",
-            rf"  \label{{tab:paper-{label}}}",
-            rf"  \centering{chosen.size}\setlength{{\tabcolsep}}{{{SEPARATION:g}pt}}",
-            rf"  \begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
-            r"    \toprule",
-            *_groups(columns),
-            "    " + " & ".join(heads) + r" \\",
-            r"    \midrule",
-            *body,
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            rf"\end{{{float_}}}",
-            "",
-        ]
-    )
+    caption = table.caption if not place else f"{table.caption.partition('. ')[0]}, continued."
+    return [
+        rf"\begin{{{float_}}}[t]",
+        rf"  \caption{{{escape_latex(caption)}}}",
+        rf"  \label{{tab:paper-{label}}}",
+        rf"  \centering{_size(table, chosen)}\setlength{{\tabcolsep}}{{{SEPARATION:g}pt}}",
+        rf"  \begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
+        r"    \toprule",
+        *_groups(columns),
+        "    " + " & ".join(heads) + r" \\",
+        r"    \midrule",
+        *body,
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        *_notes(table.footer if last else ()),
+        rf"\end{{{float_}}}",
+    ]
+
+
+def _size(table: Table, chosen: Setting) -> str:
+    """The font, and the macro mpthalf for half-widths; where only the narrowest line asks for a small one, wider ones
+    keep the larger."""
+    large = rf"{SETTINGS[0].size}\let\mpthalf\scriptsize"
+    if chosen.size == SETTINGS[0].size:
+        return large
+    needed = _width(table, replace(chosen, points=SETTINGS[0].points))
+    return rf"\ifdim\linewidth<{needed:.0f}pt {chosen.size}\let\mpthalf\tiny\else{large}\fi"
+
+
+def _wrapped(text: str, share: float) -> str:
+    """A text that is broken into lines, after underscores too."""
+    broken = text.replace(r"\_", r"\_\allowbreak{}")
+    return rf"\parbox[t]{{{share:.2f}\linewidth}}{{\raggedright {broken}\strut}}"
+
+
+def _notes(lines: Sequence[str]) -> list[str]:
+    """Below the rules, as wide as the place of the float."""
+    if not lines:
+        return []
+    return [rf"  \par\smallskip{{\scriptsize\raggedright {escape_latex(' '.join(lines))}\par}}"]
 
 
 def _shown(found: Cell, column: Column, setting: Setting) -> tuple[str, str]:
@@ -283,14 +440,18 @@ def _shown(found: Cell, column: Column, setting: Setting) -> tuple[str, str]:
 
 
 def _width(table: Table, setting: Setting) -> float:
-    """Points that the table needs, about."""
+    """Points that the table needs, about; of columns that wrap only what parts them."""
     total = 0.0
     for column in table.columns:
+        if column.wrap:
+            total += 2 * SEPARATION
+            continue
         longest = float(len(column.header))
         for row in table.rows:
             text, half = _shown(row.cells[column.key], column, setting)
             marks = 0.7 * sum(map(len, row.cells[column.key].marks))
-            longest = max(longest, len(text) + (len(half) + 2 if half else 0) + marks)
+            signs = 0.5 * (text[:1] in "+-")  # wider than a digit, as is the sign before a half-width
+            longest = max(longest, len(text) + signs + (0.9 * (len(half) + 2.7) if half else 0) + marks)
         total += setting.points * longest + 2 * SEPARATION
     return total
 
@@ -301,7 +462,7 @@ def _styled(text: str, half: str, found: Cell) -> str:
         value = value.replace("+", "$+$").replace("-", "$-$") if text[:1] in "+-" else value
         value = {"best": rf"\textbf{{{value}}}", "second": rf"\underline{{{value}}}", "": value}[found.emphasis]
     marks = "".join(rf"\textsuperscript{{{escape_latex(mark)}}}" for mark in found.marks)
-    return value + (rf"\,{{\scriptsize$\pm$\,{half}}}" if half else "") + marks
+    return value + (rf"\,{{\mpthalf$\pm$\,{half}}}" if half else "") + marks
 
 
 def _groups(columns: Sequence[Column]) -> list[str]:

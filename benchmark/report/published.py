@@ -1,11 +1,12 @@
-"""Published numbers against ours, with a verdict: reached, not reached, or not comparable and why."""
+"""Published numbers against ours, with a verdict (reached, above, not reached, open, not comparable) and why."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,8 +19,8 @@ from benchmark.report.measures import (
     cell,
     exact,
     finder,
-    flops,
     footer,
+    forward,
     paper_trained,
     share,
     total,
@@ -33,7 +34,7 @@ KINDS: Mapping[str, Kind] = {
     "trained": "count",
     "paper_trained": "count",
     "paper_share": "percent",
-    "flops_share": "percent",
+    "forward_share": "percent",
 }
 TOLERANCE = 0.002
 """What machines and libraries of different kinds may differ by at the same seed (as in `verify`)."""
@@ -47,7 +48,7 @@ TITLES = {
     "trained": "trained parameters",
     "paper_trained": "parameters, paper's count",
     "paper_share": "parameters, paper's %",
-    "flops_share": "FLOPs, %",
+    "forward_share": "forward FLOPs, %",
 }
 
 
@@ -85,7 +86,8 @@ def published(group: Group, slug: str) -> Table | None:
         Column("published", "published", "text"),
         Column("ours", "ours"),
         Column("difference", "ours − published", signed=True),
-        Column("verdict", "Verdict", "text", wrap=True),
+        Column("verdict", "Verdict", "text"),
+        Column("why", "Why", "text", wrap=True),
     )
     return Table(
         f"published-{slug}",
@@ -93,6 +95,7 @@ def published(group: Group, slug: str) -> Table | None:
         columns,
         tuple(rows),
         (
+            counted(rows),
             SOURCE_NOTE,
             REACHED_NOTE,
             content["not_found"]["text"],
@@ -107,10 +110,24 @@ SOURCE_NOTE = (
 )
 REACHED_NOTE = (
     "reached: the score's whole interval lies above the published value less .002, a count or share rounds to it (up "
-    "to rounding: within one unit of the last printed digit); not reached: the interval lies below; open: the noise of "
-    "the seeds decides nothing. not comparable: the conditions differ, in the words given; the difference judges "
-    "nothing."
+    "to rounding: within one unit of the last printed digit); above: all of it lies more than .002 above; not reached: "
+    "all of it lies below; open: the noise of the seeds decides nothing. Why: for numbers that are off the likely "
+    "cause, which nobody tested unless it says so; for not comparable ones the first condition that differs, and the "
+    "difference judges nothing."
 )
+WORDS = ("reached", "above", "not reached", "open", "not comparable")
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """How many numbers got which verdict, in a sentence."""
+    found = Counter(_word(row) for row in rows)
+    runs = sum(row.cells["ours"].value is not None for row in rows)
+    spoken = ", ".join(f"{found[word]} {word}" for word in WORDS if found[word])
+    return f"{len(rows)} published numbers, {runs} with a run of ours: {spoken}."
+
+
+def _word(row: Row) -> str:
+    return (row.cells["verdict"].text or "").partition(",")[0]
 
 
 def parse(text: str) -> Printed:
@@ -124,28 +141,46 @@ def parse(text: str) -> Printed:
     return Printed(value, 0.5 * 10.0 ** -len(decimals or "") * scale, float(deviation) if deviation else None)
 
 
-def verdict(quantity: str, theirs: Printed, ours: Cell) -> str:
-    """For conditions that agree. A score may exceed the published one; a count has to be the same.
+def verdict(quantity: str, theirs: Printed, ours: Cell) -> tuple[str, str]:
+    """One of `WORDS` for conditions that agree, and for open ones why: a rounding is no miss, noise no hit.
 
-    A score is reached if its whole interval lies above the published value less `TOLERANCE`, not reached if all of it
-    lies below; what the noise of the seeds leaves open stays open. A count may differ by one unit of the last printed
-    digit: papers round before they divide.
+    A score is reached if its whole interval lies above the published value less `TOLERANCE`, "above" if it lies that
+    much over it, not reached if all of it lies below; what the noise of the seeds leaves open stays open. A count may
+    differ by one unit of the last printed digit: papers round before they divide.
     """
     assert ours.value is not None
     if quantity not in ("auc", "change"):
         distance = abs(ours.value - theirs.value)
         if distance <= theirs.rounding * (1 + 1e-9):
-            return "reached"
-        return "reached, up to rounding" if distance <= 2 * theirs.rounding * (1 + 1e-9) else "not reached"
+            return "reached", ""
+        near = distance <= 2 * theirs.rounding * (1 + 1e-9)
+        return "reached, up to rounding" if near else "not reached", ""
     if ours.seeds:
-        return "open: seeds unstable"
+        return "open", "seeds unstable"
     if ours.half_width is None:
-        return "open: one seed"
-    if ours.value + ours.half_width < theirs.value - theirs.rounding:
-        return "not reached"
-    if ours.value - ours.half_width >= theirs.value - theirs.rounding - TOLERANCE:
-        return "reached"
-    return f"open: ± {ours.half_width:.2g} of the seeds"
+        return "open", "one seed"
+    low, high = ours.value - ours.half_width, ours.value + ours.half_width
+    if high < theirs.value - theirs.rounding:
+        return "not reached", ""
+    if low > theirs.value + theirs.rounding + TOLERANCE:
+        return "above", ""
+    if low >= theirs.value - theirs.rounding - TOLERANCE:
+        return "reached", ""
+    return "open", f"± {ours.half_width:.2g} of the seeds"
+
+
+def _cause(block: Mapping[str, Any], method: str, word: str) -> str:
+    """The likely reason for a number that is off, from the file; "" if it knows none."""
+    quantity = block.get("quantity", "auc")
+    side = {"not reached": "below", "above": "above"}.get(word, "")
+    if quantity not in ("auc", "change"):
+        side = "" if word == "reached" else "other"
+    for cause in _content()["cause"] if side else ():
+        fits = {"quantity": quantity, "arm": block["arm"]}
+        named = all(cause.get(name, value) == value for name, value in fits.items())
+        if cause["side"] == side and named and method in cause.get("method", method).split():
+            return str(cause["text"])
+    return ""
 
 
 def _row(
@@ -174,13 +209,14 @@ def _row(
         ours = replace(cell(group, sample) if kind == "score" else exact(sample), kind=kind)
     reason = _not_comparable(group, block, task, number, profile, tasks)
     if variant is None or task is None or ours.code == "n/a":
-        judged = f"not comparable: {'no such task here' if task is None else 'no such run here'}"
+        judged, why = "not comparable", "no such task here" if task is None else "no such run here"
     elif ours.value is None:
-        judged = f"not comparable: ours is {ours.code}"
+        judged, why = "not comparable", f"ours is {ours.code}"
     elif reason:
-        judged = f"not comparable: {reason}"
+        judged, why = "not comparable", reason
     else:
-        judged = verdict(quantity, theirs, ours)
+        judged, why = verdict(quantity, theirs, ours)
+        why = why or _cause(block, method, judged)
     title = group.titles.get(method) or method
     return Row(
         {
@@ -194,6 +230,7 @@ def _row(
             "ours": ours,
             "difference": Cell(code="n/a") if ours.value is None else Cell(ours.value - theirs.value, kind=kind),
             "verdict": Cell(text=judged),
+            "why": Cell(text=why) if why else Cell(code="n/a"),
         },
         rule_above=first,
     )
@@ -203,6 +240,8 @@ def _not_comparable(
     group: Group, block: Mapping[str, Any], task: str | None, number: int, profile: str, tasks: list[str] | None
 ) -> str | None:
     """Why the number was measured under other conditions, or None."""
+    if group.track != "published":
+        return "here the configs were searched for"
     if tasks and number <= len(tasks) and task != tasks[number - 1]:
         return f"there the task is {tasks[number - 1]}"
     if block.get("two_task") and profile == TWO_TASK:
@@ -236,8 +275,8 @@ def _ours(group: Group, variant: Variant, arm: str, task: str, quantity: str) ->
     if quantity == "change":
         before, after = before_and_after(group, variant, arm, task)
         return after.combine(before, lambda a, b: a - b)
-    if quantity == "flops_share":
-        return share(group, run, full, flops, flops)
+    if quantity == "forward_share":
+        return share(group, run, full, forward, forward)
     if quantity == "paper_share":
         return share(group, run, full, paper_trained, total)
     return group.sample(run, trained if quantity == "trained" else paper_trained)

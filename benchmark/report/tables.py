@@ -220,13 +220,17 @@ def stars_of(comparisons: Sequence[Comparison], variant: Variant, arm: str, task
 
 
 def worst_verdict(losses: Sequence[Comparison], variant: Variant, arm: str) -> str:
-    """The worst verdict over the old tasks: degraded, then unstable, undecided or untested, then the harmless ones."""
+    """The worst verdict over the old tasks: degraded, then worse on every seed or unstable, then undecided or untested,
+    then the harmless ones."""
     found = [c.verdict() for c in losses if (c.variant, c.arm) == (variant, arm)]
     harmless = ("unchanged", "equivalent", "no harm", "improved")
-    for kind in (lambda v: v.startswith("degraded"), lambda v: not v.startswith(("degraded", *harmless))):
-        if picked := [verdict for verdict in found if kind(verdict)]:
-            return picked[0]
-    return next((v for word in reversed(harmless) for v in found if v.startswith(word)), "no runs")
+    order = (lambda v: not v.startswith("degraded"), lambda v: ": worse on" not in v, lambda v: v.startswith(harmless))
+    ranked = sorted(found, key=lambda v: (*(rank(v) for rank in order), -_place(v, harmless)))
+    return ranked[0] if ranked else "no runs"
+
+
+def _place(verdict: str, words: Sequence[str]) -> int:
+    return next((place for place, word in enumerate(words) if verdict.startswith(word)), -1)
 
 
 def at_most(losses: Sequence[Comparison], variant: Variant, arm: str) -> Cell:

@@ -21,7 +21,7 @@ from benchmark.records.record import (
 )
 
 OLD, NEW = ["income", "marital"], ["education"]
-BUDGET = {"epochs": 30, "patience": 5, "batch_size": 256}
+BUDGET = {"epochs": 30, "patience": 5, "batch_size": 256, "learning_rate": 0.001}
 
 
 def record(

@@ -98,7 +98,8 @@ def test_latex_tables_have_the_structure_that_booktabs_wants(found: report.Repor
         if not name.endswith(".tex"):
             continue
         for place in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{", r"\label{tab:"):
-            assert content.count(place) == 1, (name, place)
+            floats = content.count(r"\begin{tabular}") if "/paper/" in name else 1  # one a page
+            assert content.count(place) == floats, (name, place)
         lines = content.splitlines()
         columns = lines[next(i for i, line in enumerate(lines) if r"\multicolumn{1}" in line)].count(" & ") + 1
         body = content[content.index(r"\midrule") : content.index(r"\bottomrule")].splitlines()[1:]

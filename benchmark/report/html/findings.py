@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from benchmark.report.tables import worst_verdict
 
 SCORE = Column("value", "value", signed=True)
 HARMLESS = ("unchanged", "equivalent", "no harm", "improved")
+EVERY_SEED = re.compile(r"(undecided|unstable): worse on (\d+) of \2 seeds")
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ def findings(group: Group, losses: Sequence[Comparison]) -> list[Finding]:
     found = []
     for mark, word, sentence, chosen in (
         ("bad", "degraded", "The new task costs an old one.", lambda v: v.startswith("degraded")),
+        ("bad", "worse on every seed", "Every run so far cost an old task more than the margin and than its test rows "
+         "explain; more seeds would say how much to expect.", lambda v: EVERY_SEED.match(v) is not None),
         ("good", "unchanged", "No old task changes: every seed's score is the same number.",
          lambda v: v == "unchanged"),
         ("good", "no harm", f"Every old task stays within the margin of {group.strictest_margin:g}, or gains.",
          lambda v: v.startswith(("equivalent", "no harm", "improved"))),
         ("open", "undecided", "Neither harm nor its absence is shown; more seeds or more test rows would tell.",
-         lambda v: not v.startswith(("degraded", *HARMLESS))),
+         lambda v: not v.startswith(("degraded", *HARMLESS)) and not EVERY_SEED.match(v)),
     ):  # fmt: skip
         number = None if word == "unchanged" else _worst
         rows = _named(group, [way for way in ways if chosen(verdicts[way])], number)
