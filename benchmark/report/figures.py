@@ -163,13 +163,18 @@ def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
     )  # fmt: skip
 
 
+MOST_EPOCHS = 500
+"""Of a curve: more cannot be told apart at column width, and a hundred thousand would take minutes to draw."""
+
+
 def curves(group: Group, slug: str) -> Plot | None:
     """Validation score by epoch: mean over the seeds, band from the lowest to the highest seed."""
     rows: list[Row] = []
     for arm, task in _curve_panels(group):
         for variant in group.variants:
             own = SCRATCH if _is_scratch(group, variant) else arm
-            for epoch, scores in _validation(group, variant, own, task).items():
+            found = list(_validation(group, variant, own, task).items())
+            for epoch, scores in found[:: -(-len(found) // MOST_EPOCHS) or 1]:
                 rows.append(
                     {
                         "arm": arm, "task": task, "method": group.labels[variant],
@@ -189,7 +194,8 @@ def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
         for method in unique(rows, "method"):
             points = [row for row in rows if (row["arm"], row["task"], row["method"]) == (arm, task, method)]
             # Where early stopping has ended some seeds, the mean is over other seeds than before: no line there.
-            points = [point for point in points if point["n"] == max(p["n"] for p in points)]
+            most = max((point["n"] for point in points), default=0)
+            points = [point for point in points if point["n"] == most]
             epochs = [point["epoch"] for point in points]
             place = methods.index(method)
             axes.plot(

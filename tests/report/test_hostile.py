@@ -10,7 +10,8 @@ import pytest
 
 from benchmark import report
 from benchmark.records.record import Record, run_id
-from benchmark.report import arrays, writers
+from benchmark.report import arrays, figures, writers
+from benchmark.report.groups import group_records
 from benchmark.report.model import Table
 from tests.report import made
 from tests.report.conftest import TITLES
@@ -242,3 +243,17 @@ def test_of_a_hundred_thousand_points_no_more_are_placed_than_end_in_time(
     generator = np.random.default_rng(0)
     many = {name: generator.normal(size=(100_000, 8)) for name in ("general", "specific_income")}
     assert len(arrays.embedded(many, {"method": "m"})) == 60
+
+
+def test_a_curve_of_a_hundred_thousand_epochs_is_drawn_by_some_hundred_points(tmp_path: Path) -> None:
+    records = made.study({"shared_bottom": 0.94})
+    for record in records:
+        first = record.curve[0]
+        record.curve = [first.model_copy(update={"epoch": epoch}) for epoch in range(1, 100_001)]
+    groups = group_records(records, TITLES)
+    plot = figures.curves(groups[0], "census")
+    assert plot is not None
+    for arm in {row["arm"] for row in plot.rows}:
+        for task in {row["task"] for row in plot.rows}:
+            own = [row for row in plot.rows if (row["arm"], row["task"], row["method"]) == (arm, task, "Shared-Bottom")]
+            assert len(own) <= figures.MOST_EPOCHS and (not own or own[-1]["epoch"] > 99_000)
