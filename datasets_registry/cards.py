@@ -70,7 +70,7 @@ def card(dataset: Dataset, data: EncodedDataset | None = None, counted: str = ""
 
 def _source(dataset: Dataset) -> str:
     if dataset.manifest is None:
-        return "generated on the fly"
+        return "generated on the fly" if dataset.local_files() is None else "files of your own"
     from datasets_registry.raw.manifest import load_manifest
 
     manifest = load_manifest(dataset.manifest)

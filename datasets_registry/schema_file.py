@@ -93,6 +93,8 @@ def read_schema(path: Path) -> OwnDataset:
         if not present:
             raise UsageError(f"{path}: files.{key} names {file}, which is no file.")
     tasks = [*content["old_tasks"], *content.get("new_tasks", ())]
+    if twice := sorted({name for name in tasks if tasks.count(name) > 1}):
+        raise UsageError(f"{path}: old_tasks and new_tasks name a task twice: {', '.join(twice)}. Keep each once.")
     for name in content.get("tasks", {}):
         if name not in tasks:
             raise UsageError(f"{path}: {unknown_name('task', name, tasks)}")

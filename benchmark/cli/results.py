@@ -24,9 +24,12 @@ from benchmark.cli.options import (
 from benchmark.cli.progress import working
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.core import numerics
+from benchmark.core.errors import UsageError
 from benchmark.records.claims import read_claims
-from benchmark.records.record import read_records
+from benchmark.records.record import Record, read_records
 from benchmark.report import frame
+from datasets_registry import DATASETS
+from methods import METHODS
 
 SHOWN = 20
 """So many runs that are left, failed or damaged are named."""
@@ -182,6 +185,7 @@ def verify(
     if record.provenance is not None:
         numerics.set_environment(record.provenance.numerics)
     load_plugins(**files)
+    _check_known(record)
     from benchmark.cli.sweep import checked_device, plugin_paths  # these import torch
     from benchmark.execution.executor import Options
     from benchmark.execution.verify import verify as run_again
@@ -192,3 +196,14 @@ def verify(
     for line in verdict.lines:
         click.echo(f"  {line}")
     return 1 if verdict.state == "different" else 0
+
+
+def _check_known(record: Record) -> None:
+    """Raises UsageError where the record is of a method or dataset from a file that this command was not told of."""
+    dataset = record.key.dataset.partition("@")[0]
+    for kind, name, known in (("method", record.key.method, METHODS), ("dataset", dataset, DATASETS)):
+        if name not in known:
+            made = f" It was made by: {record.provenance.command}" if record.provenance else ""
+            raise UsageError(
+                f"The run is of the {kind} '{name}' of somebody's own: name its file, --{kind}-file FILE.{made}"
+            )

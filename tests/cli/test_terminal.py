@@ -16,6 +16,7 @@ from benchmark.cli.listing import plan_rows, skip_lines
 from benchmark.planning.plan import Skip
 from benchmark.records.record import read_record, write_record
 from benchmark.report.model import Cell, Column, Row, Table
+from tests.report import made
 from tests.sweep.trees import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +132,22 @@ def test_stale_runs_are_told_by_reason_and_a_sweep_that_keeps_them_says_so(mpt, 
     text = mpt("status", "--out", out).text
     assert f"Stale: {len(files)} runs" in text and text.count("the code has changed since") == 1
     assert f"{len(files)} runs are stale" in mpt(*words, "--no-figures").text
+
+
+def test_a_run_of_somebody_s_own_data_is_verified_with_its_file_or_says_that_it_is_needed(mpt, tmp_path):
+    record = made.record("shared_bottom", "joint", 0, dataset="own_clicks")
+    made.write(tmp_path / "out", [record])
+    result = mpt("verify", record.run_id, "--out", "out")
+    assert result.code == 2 and "--dataset-file FILE" in result.text
+
+
+def test_a_task_that_is_named_twice_is_refused(mpt, tmp_path):
+    (tmp_path / "own.csv").write_text("user,click\n1,0\n")
+    (tmp_path / "own.toml").write_text(
+        'name = "own_twice"\nfiles = "own.csv"\ncategorical = ["user"]\nold_tasks = ["click", "click"]\n'
+    )
+    result = mpt("validate", "own_twice", "--dataset-file", "own.toml")
+    assert result.code == 2 and "a task twice: click" in result.text
 
 
 def test_an_unknown_device_is_not_answered_with_another_one(mpt):
