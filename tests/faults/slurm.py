@@ -67,7 +67,9 @@ SWEEP_JOB = """\
 #SBATCH --requeue --signal=USR1@60 --open-mode=append
 cd {root}
 srun --mpi=none {command}
-[ $? -eq 130 ] && scontrol requeue $SLURM_JOB_ID
+code=$?
+[ $code -ne 130 ] || scontrol requeue $SLURM_JOB_ID
+exit $code
 """
 PATIENCE_SECONDS = 1200.0
 SLOW = [*MPT, "run", *map(str, TINY), "--method-file", str(HERE / "faulty.py"), "--methods", "slow", "--arms", "joint",

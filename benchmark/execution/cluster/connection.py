@@ -21,7 +21,14 @@ def local_cluster(workers: int, jobs: int) -> Any:
     """Workers of this machine, under nannies that start them again when they die."""
     dask, distributed = _library()
     # Workers start processes of their own, which daemonic ones may not.
-    dask.config.set({"distributed.worker.daemon": False, "distributed.nanny.pre-spawn-environ": {}})
+    # Nobody looks at the profile of a process that waits for them, and it takes a sample every 10 ms.
+    dask.config.set(
+        {
+            "distributed.worker.daemon": False,
+            "distributed.nanny.pre-spawn-environ": {},
+            "distributed.worker.profile.enabled": False,
+        }
+    )
     return distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=-(-jobs // workers),
