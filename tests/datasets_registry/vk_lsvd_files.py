@@ -1,7 +1,7 @@
 """Writes files in VK-LSVD's layout at any size: 27 weeks, users and items beside them, ids as skewed as a feed's.
 
 By hand, for what docs/encoding.md says of a hundred million rows:
-``python tests/datasets_registry/vk_lsvd_files.py DIRECTORY 100000000``, then
+``python -m tests.datasets_registry.vk_lsvd_files DIRECTORY 100000000``, then
 ``python -m tests.datasets_registry.measured vk_lsvd DIRECTORY CACHE``.
 """
 
