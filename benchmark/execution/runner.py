@@ -22,7 +22,7 @@ from benchmark.core import numerics, steps
 from benchmark.core.errors import BenchmarkError, visible
 from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
-from benchmark.execution import calibration, preemption, processes
+from benchmark.execution import allocator, calibration, preemption, processes
 from benchmark.execution.job import NO_ROOM, OUTPUT_LOST, PREEMPTED, TAKEN_OVER, Job, OutputLost, log_tail
 from benchmark.execution.locks import is_held
 from benchmark.records import provenance as environment
@@ -95,6 +95,7 @@ def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None
     ``on_error`` is shown what went wrong, after the record was written. Raises OutputLost if nothing can be written,
     TakenOver if another runner has the run by now.
     """
+    allocator.keep_pages()
     set_up_torch(job.threads)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     provenance: Provenance | None = None
