@@ -10,7 +10,6 @@ from benchmark.planning.suite import Searched
 from benchmark.report.search import _chosen
 from benchmark.tuning.files import write_tuned
 
-
 TRIED = {"l2": "1e-7 to 1e-2", "lora.rank": "1, 2"}
 
 
