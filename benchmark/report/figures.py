@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from benchmark.report import style, transfer
+from benchmark.report import transfer
+from benchmark.report.answers import LINES, caption_above
 from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
 from benchmark.report.measures import arm_title, degradation, exact, finder, metric_title, new_task_gain, trained
@@ -22,6 +23,8 @@ from benchmark.report.plot import (
     palette,
     rank_lines,
     scatter_rows,
+    short,
+    short_count,
     unique,
 )
 from benchmark.report.stats import Interval, mean
@@ -32,12 +35,13 @@ if TYPE_CHECKING:
 
 
 def trade_off(group: Group, task: str, slug: str) -> Plot | None:
-    """Mean degradation of the old tasks against the gain of the new one; area of a marker: trained parameters."""
+    """Degradation of the old task that loses most against the gain of the new one, with the front of both (as in table
+    pareto); area of a marker: trained parameters."""
     rows: list[Row] = []
     for variant in group.variants:
         for arm in group.arms(variant):
             gain = new_task_gain(group, variant, arm, task).interval()
-            loss = degradation(group, variant, arm, transfer.mean_degradation).interval()
+            loss = degradation(group, variant, arm, transfer.worst_degradation).interval()
             size = exact(group.sample(finder(group, variant, arm, task), trained)).value
             if arm == SCRATCH or gain is None or loss is None or size is None:
                 continue
@@ -49,7 +53,46 @@ def trade_off(group: Group, task: str, slug: str) -> Plot | None:
                     "trained_parameters": int(size), "n": min(gain.n, loss.n),
                 }
             )  # fmt: skip
-    return Plot(_name("trade_off", group, task, slug), rows, draw_trade_off, _height(3.0, rows)) if rows else None
+    _mark_front(rows)
+    ahead = [row for row in rows if row["front"]]
+    answer = f"{len(ahead)} of {len(rows)} ways are on the front, by the means: {_listed(ahead)}."
+    return _captioned(_name("trade_off", group, task, slug), rows, draw_trade_off, _height(3.0, rows), answer)
+
+
+def _mark_front(rows: list[Row]) -> None:
+    """Which rows no other row beats in one of degradation and gain without losing in the other."""
+    for row in rows:
+        row["front"] = not any(
+            other["degradation"] <= row["degradation"]
+            and other["gain"] >= row["gain"]
+            and (other["degradation"], other["gain"]) != (row["degradation"], row["gain"])
+            for other in rows
+        )
+
+
+NAMED = 3
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    """The first few rows by method and arm, and how many more there are."""
+    names = [_named(row) for row in rows[:NAMED]]
+    return "; ".join(names) + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")
+
+
+def _named(row: Row) -> str:
+    return short(row["method"]) + (f", {arm_title(row['arm'])}" if row["arm"] != SCRATCH else "")
+
+
+def _captioned(
+    name: str, rows: list[Row], draw: Callable[[Figure, Sequence[Row]], None], height: float, answer: str
+) -> Plot | None:
+    """The plot with its finding in every row, where the drawing and readers of the data find it."""
+    if not rows:
+        return None
+    return Plot(name, [{**row, "answer": answer} for row in rows], draw, height + CAPTION_INCHES)
+
+
+CAPTION_INCHES = 0.35
 
 
 def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
@@ -60,13 +103,19 @@ def draw_trade_off(drawn: Figure, rows: Sequence[Row]) -> None:
     scatter_rows(
         axes, rows, ("degradation", "gain"), ("degradation_half_width", "gain_half_width"), methods, arms, sizes
     )
+    ahead = sorted((row["degradation"], row["gain"]) for row in rows if row["front"])
+    steps = [place for place in ahead for _ in (0, 1)]
+    axes.plot(
+        [x for x, _ in steps][1:], [y for _, y in steps][:-1], color="black", linewidth=0.9, linestyle="--", zorder=2.5
+    )
     axes.axvline(0, color="#888888", linewidth=0.6, zorder=1)
     axes.axhline(0, color="#888888", linewidth=0.6, zorder=1)
     _split_scale(axes, [row["degradation"] for row in rows])
-    axes.set_xlabel("mean degradation of old tasks (smaller is better;\nlogarithmic beyond .001)")
+    axes.set_xlabel("worst degradation of an old task (smaller is\nbetter; logarithmic beyond .001)")
     axes.set_ylabel("gain of the new task (larger is better)")
     axes.margins(0.12)
     legend_below(drawn, methods, arms, [largest / 100, largest / 10, largest], largest)
+    caption_above(drawn, rows)
 
 
 def _split_scale(axes: Axes, values: Sequence[float]) -> None:
@@ -99,7 +148,19 @@ def parameters(group: Group, task: str, slug: str) -> Plot | None:
                     }
                 )  # fmt: skip
     name = _name("parameters", group, task, slug)
-    return Plot(name, rows, draw_parameters, _height(2.6, rows)) if rows else None
+    return _captioned(name, rows, draw_parameters, _height(2.6, rows), _cheapest(rows)) if rows else None
+
+
+def _cheapest(rows: Sequence[Row]) -> str:
+    """Who has the highest mean, and who with a tenth of its weights."""
+
+    def spoken(row: Row) -> str:
+        return f"{_named(row)} ({row['score']:.4f}, {short_count(row['trained_parameters'])} weights)"
+
+    best = max(rows, key=lambda row: row["score"])
+    light = [row for row in rows if row["trained_parameters"] <= best["trained_parameters"] / 10]
+    found = f"Highest mean of {best['task']}: {spoken(best)}; with at most a tenth of its weights: "
+    return found + (f"{spoken(max(light, key=lambda row: row['score']))}." if light else "nobody.")
 
 
 def draw_parameters(drawn: Figure, rows: Sequence[Row]) -> None:
@@ -114,6 +175,7 @@ def draw_parameters(drawn: Figure, rows: Sequence[Row]) -> None:
     axes.set_ylabel(f"{rows[0]['metric']} of {rows[0]['task']}")
     axes.margins(0.08)
     legend_below(drawn, methods, arms)
+    caption_above(drawn, rows)
 
 
 def forest(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Plot | None:
@@ -131,7 +193,13 @@ def forest(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Plot |
             )  # fmt: skip
     panels = len({(row["arm"], row["task"]) for row in rows})
     height = min(12.0, 0.8 + 0.46 * panels + 0.14 * len(rows))
-    return Plot(f"forest-{slug}", rows, draw_forest, height) if rows else None
+    counts = [sum(row["verdict"].startswith(word) for row in rows) for word in ("worse", "better")]
+    reference = short(rows[0]["reference"]) if rows else ""
+    answer = (
+        f"Of {len(rows)} comparisons with {reference} {counts[0]} are worse and {counts[1]} better; the other "
+        f"{len(rows) - sum(counts)} are not told apart."
+    )
+    return _captioned(f"forest-{slug}", rows, draw_forest, height, answer)
 
 
 def _adjusted(item: Comparison) -> float | None:
@@ -152,15 +220,16 @@ def draw_forest(drawn: Figure, rows: Sequence[Row]) -> None:
             axes, lines, "difference", [shades.get(row["verdict"].split()[0].strip(","), "#555555") for row in lines]
         )
         axes.axvline(0, color="#888888", linewidth=0.8, zorder=1)
-        axes.set_yticks(range(len(lines)), [row["method"] for row in lines], fontsize=size)
+        axes.set_yticks(range(len(lines)), [short(row["method"]) for row in lines], fontsize=size)
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
         few_ticks(axes)
     drawn.supxlabel(
-        f"score minus that of {rows[0]['reference']} (larger is better);\neach axis its own scale, intervals adjusted "
-        "for the rows of a panel", fontsize=6,
+        f"score minus that of {short(rows[0]['reference'])} (larger is better);\neach axis its own scale, intervals "
+        "adjusted for the rows of a panel", fontsize=6,
     )  # fmt: skip
+    caption_above(drawn, rows)
 
 
 MOST_EPOCHS = 500
@@ -183,7 +252,23 @@ def curves(group: Group, slug: str) -> Plot | None:
                     }
                 )  # fmt: skip
     panels = len({(row["arm"], row["task"]) for row in rows})
-    return Plot(f"curves-{slug}", rows, draw_curves, 0.5 + 1.15 * panels + _legend_height(rows)) if rows else None
+    height = 0.5 + 1.15 * panels + _legend_height(rows)
+    return _captioned(f"curves-{slug}", rows, draw_curves, height, _still_rising(rows))
+
+
+def _still_rising(rows: Sequence[Row]) -> str:
+    """How many curves have their best mean at the end: there the budget ends before training does."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["arm"], row["task"], row["method"]), []).append(row)
+    rising = sum(max(points, key=lambda p: p["mean"])["epoch"] == points[-1]["epoch"] for points in found.values())
+    said = "the budget ends before training does" if 2 * rising > len(found) else "most had levelled off before"
+    return f"{rising} of {len(found)} curves are highest in their last epoch: {said}."
+
+
+def _stroke(place: int) -> dict[str, Any]:
+    """Line and marker by a method's place: with the colour, which repeats after eight, no two of 32 look alike."""
+    return {"linestyle": LINES[place % len(LINES)], "marker": "os^DvPX<"[place // len(LINES) % 8], "markersize": 2.5}
 
 
 def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
@@ -199,8 +284,8 @@ def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
             epochs = [point["epoch"] for point in points]
             place = methods.index(method)
             axes.plot(
-                epochs, [point["mean"] for point in points], color=colour(method, methods),
-                linestyle=("-", "--", ":", "-.")[place // len(style.COLOURS) % 4], marker=".", markersize=3,
+                epochs, [point["mean"] for point in points], color=colour(method, methods), **_stroke(place),
+                markevery=max(1, len(epochs) // 8),
             )  # fmt: skip
             axes.fill_between(
                 epochs, [p["low"] for p in points], [p["high"] for p in points], color=colour(method, methods),
@@ -213,11 +298,10 @@ def draw_curves(drawn: Figure, rows: Sequence[Row]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour(m, methods), linestyle=("-", "--", ":", "-.")[i // len(style.COLOURS) % 4], label=m)
-        for i, m in enumerate(methods)
-        if m
+        Line2D([], [], color=colour(m, methods), label=short(m), **_stroke(i)) for i, m in enumerate(methods) if m
     ]
     below(drawn, handles)
+    caption_above(drawn, rows)
 
 
 def variants(group: Group, slug: str) -> list[Plot]:
@@ -250,7 +334,7 @@ def draw_variants(drawn: Figure, rows: Sequence[Row]) -> None:
     names = unique(rows, "method")
     for axes, (arm, task), lines in zip(all_axes[:, 0], panels, members, strict=True):
         rank_lines(axes, lines, "mean", [colour(row["method"], names) for row in lines])
-        axes.set_yticks(range(len(lines)), [row["method"] for row in lines])
+        axes.set_yticks(range(len(lines)), [short(row["method"]) for row in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_title(f"{task}, {arm_title(arm)}", loc="left", pad=2)
         axes.grid(axis="y", visible=False)
@@ -296,4 +380,6 @@ def _height(picture: float, rows: Sequence[Row]) -> float:
 
 def _legend_height(rows: Sequence[Row]) -> float:
     """Inches for the legend: methods, arms and three sizes."""
-    return legend_height([*unique(rows, "method"), *map(arm_title, unique(rows, "arm")), "", "", ""])
+    return legend_height(
+        [*(f"16 {short(name)}" for name in unique(rows, "method")), *map(arm_title, unique(rows, "arm")), "", "", ""]
+    )

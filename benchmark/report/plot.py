@@ -110,9 +110,9 @@ def legend_below(
         return Line2D([], [], linestyle="", marker=shape, color=colour, markersize=diameter, markeredgecolor="black",
                       markeredgewidth=0.4, label=label)  # fmt: skip
 
-    many = len(methods) > len(style.COLOURS)
+    several = numbered(methods)
     handles = [
-        point(style.COLOURS[i % len(style.COLOURS)], "o", 5, f"{i + 1} {name}" if many else name)
+        point(style.COLOURS[i % len(style.COLOURS)], "o", 5, f"{i + 1} {short(name)}" if several else short(name))
         for i, name in enumerate(methods)
         if name
     ]
@@ -145,9 +145,23 @@ def colour(name: str, names: Sequence[str]) -> str:
     return style.COLOURS[list(names).index(name) % len(style.COLOURS)]
 
 
-def crowded(names: Sequence[str]) -> bool:
-    """More names than colours: then numbers tell them apart."""
-    return len(names) > len(style.COLOURS)
+LONGEST = 28
+
+
+def short(name: str) -> str:
+    """A name as it stands in a picture: a long one is cut in its middle, its ends tell variants apart."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-(LONGEST // 2 - 1) :]}"
+
+
+def numbered(names: Sequence[str]) -> bool:
+    """Several names: then numbers tell them apart where colours repeat, in grey and for colour-blind readers."""
+    return sum(map(bool, names)) > 1
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever can be read on the colour."""
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.45 else "black"
 
 
 def below(drawn: Figure, handles: Sequence[Artist]) -> None:
@@ -181,12 +195,13 @@ def scatter_rows(
         mine = [place for place, row in enumerate(rows) if row["arm"] == arm]
         axes.scatter(
             [x[i] for i in mine], [y[i] for i in mine], [sizes[i] for i in mine], [shades[i] for i in mine],
-            marker=style.marker(arm, arms), alpha=0.75, edgecolors="black", linewidths=0.4, zorder=3,
+            marker=style.marker(arm, arms), alpha=0.85, edgecolors="black", zorder=3,
+            linewidths=[1.6 if rows[i].get("front") else 0.4 for i in mine],
         )  # fmt: skip
-    if crowded(methods):  # colours repeat: numbers tell the methods apart
-        for row, *place in zip(rows, x, y, strict=True):
+    if numbered(methods):
+        for row, shade, *place in zip(rows, shades, x, y, strict=True):
             text = str(list(methods).index(row["method"]) + 1)
-            axes.annotate(text, (place[0], place[1]), fontsize=5, ha="center", va="center", zorder=4)
+            axes.annotate(text, (place[0], place[1]), fontsize=5, ha="center", va="center", zorder=4, color=ink(shade))
 
 
 def rank_lines(axes: Axes, rows: Sequence[Row], value: str, shades: Sequence[str]) -> None:
