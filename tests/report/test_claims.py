@@ -12,6 +12,7 @@ import pytest
 
 from benchmark import report
 from benchmark.core.errors import UsageError
+from benchmark.planning.suite import load_suite
 from benchmark.records.claims import Claim, read_claims
 from benchmark.records.record import read_record, read_records, run_directory, run_id, write_record
 from benchmark.records.row_noise import row_noise
@@ -22,6 +23,7 @@ from benchmark.report.comparisons import against_reference, degradations, worse_
 from benchmark.report.cost import fronts
 from benchmark.report.groups import Options, Sample, group_records
 from benchmark.report.model import Cell
+from benchmark.report.tables import worst_verdict
 from tests.report import made
 from tests.report.conftest import TITLES
 
@@ -130,6 +132,24 @@ def test_verdicts_of_no_degradation(tmp_path: Path) -> None:
     assert shown.half_width is None and max(shown.seeds) == pytest.approx(0.3, abs=0.01) and "†" in shown.marks
 
 
+def test_a_loss_on_every_seed_is_said_where_the_seeds_are_too_few_for_the_mean(tmp_path: Path) -> None:
+    records = []
+    for seed, loss in enumerate((0.02, 0.03, 0.045)):
+        records.append(made.record("m", "stage0", seed, {"income": 0.9}, old=["income"]))
+        after = {"income": 0.9 - loss, "education": 0.8}
+        records.append(made.record("m", "finetune", seed, after, old=["income"]))
+    item = degradations(group(made.write(tmp_path, records)))[0]
+    steady, noisy = ({seed: np.full(512, size) for seed in range(3)} for size in (1e-4, 1e-2))
+    known = replace(item, sample=replace(item.sample, rows=steady), family=4)
+    assert known.p > 0.05 and known.verdict() == "undecided: worse on 3 of 3 seeds"
+    assert replace(known, family=1).verdict() == "degraded"
+    explained = replace(item, sample=replace(item.sample, rows=noisy), family=4)  # s.e. .2 from rows
+    assert "worse on" not in explained.verdict()
+    assert worst_verdict([replace(known, task="a"), replace(explained, task="b")], item.variant, "finetune").endswith(
+        "worse on 3 of 3 seeds"
+    )
+
+
 def test_the_margin_decides_about_harm_and_may_differ_by_task(tmp_path: Path) -> None:
     records = []
     for seed in range(6):
@@ -194,6 +214,19 @@ def test_claims_are_supported_contradicted_undecided_or_not_run(predicted: Path)
     assert better.table == "paired_differences-census"
     assert len(better.run_ids) == 6 and set(better.run_ids) <= {r.run_id for r in read_records(predicted)[0]}
     assert "same number on every seed" in harmless.found
+
+
+def test_claims_about_the_old_tasks_are_judged_where_no_new_task_comes(tmp_path: Path) -> None:
+    """The suite of the paper's two-task stage states its own claims; they get a verdict."""
+    stated = load_suite("paper_two_task")
+    assert stated.claim is not None and 2 <= sum(each.primary for each in stated.claim) <= 6
+    alone = [r for r in census(dataset="census_income@two_task", new_tasks=[]) if r.key.arm in ("stage0", "scratch")]
+    found = {verdict.claim.name: verdict for verdict in verdicts(made.write(tmp_path, alone), *stated.claim)}
+    assert set(found) == {"best_of_all", "better_than_single_task"}
+    assert all(verdict.word != "not run" and verdict.run_ids for verdict in found.values())
+    assert found["best_of_all"].problem == "census_income@two_task"
+    # Claims about a new task have no meaning there and are left out.
+    assert [v.claim.name for v in judging.judge(read_records(tmp_path)[0], None, TITLES)] == ["best_on_old_tasks"]
 
 
 def test_an_undecided_claim_says_what_would_decide_it(tmp_path: Path) -> None:
