@@ -155,6 +155,7 @@ def preempted_job(scratch: Path, environment: dict[str, str]) -> list[str]:
     _until(lambda: _state(job, environment) == "PENDING")
     wrong = [f"{lock} is left" for lock in out.glob("runs/**/lock.json")]
     wrong += [] if list(out.glob("runs/tiny/slow/joint/*/progress.pt")) else ["no checkpoint was kept"]
+    time.sleep(5)  # in the second in which it was ended its node would not take it again
     _said(["scontrol", "update", f"JobId={job}", "StartTime=now"], environment)  # Slurm would wait two minutes
     _until(lambda: _state(job, environment) == "COMPLETED")
     wrong += ["it began again instead of going on"] * ("epoch 1\n" in log.read_text())
