@@ -57,7 +57,8 @@ def draw_diagnostics(drawn: Figure, rows: Sequence[Row]) -> None:
         axes.barh(range(len(lines)), means, xerr=ends, height=0.6, color="#4477AA", error_kw={"linewidth": 0.8})
         axes.set_yticks(range(len(lines)), [row["line"] for row in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.set_title(f"{arm_title(arm)}: {panel.replace('_', ' ')}", loc="left", pad=2)
+        # A long title reaches back over the lines' names, where there is room; from the left it would run off the edge.
+        axes.set_title(f"{arm_title(arm)}: {panel.replace('_', ' ')}", loc="right", pad=2)
         axes.grid(axis="y", visible=False)
         few_ticks(axes)
 
