@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmark.core.files import write_atomically
 from benchmark.core.registry import where
 from benchmark.spec.arms import ARMS
 from datasets_registry.raw import paths as places
@@ -55,7 +56,7 @@ def sizes(infos: Iterable[MethodInfo]) -> dict[str, Size | str]:
             found[info.name] = where(error)
     if any(kept.get(name) != entry for name, entry in entries.items()):
         with contextlib.suppress(OSError):  # a listing needs no cache that can be written
-            places.write_atomically(cache, json.dumps(kept | entries, indent=1) + "\n")
+            write_atomically(cache, json.dumps(kept | entries, indent=1) + "\n")
     return found
 
 

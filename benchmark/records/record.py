@@ -7,7 +7,6 @@ with a reason. Field names carry their units. This module imports neither torch 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 import struct
@@ -26,6 +25,7 @@ from pydantic import (
     model_serializer,
 )
 
+from benchmark.core.canonical import short_hash
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.files import write_atomically
 
@@ -337,8 +337,7 @@ class DamagedRecord(BenchmarkError):
 def run_id(key: Key) -> str:
     """16 hex digits that name the run: the hash of its key in canonical JSON."""
     content = {name: value for name, value in key.model_dump().items() if ADDED_LATER.get(name, ...) != value}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return short_hash(content)
 
 
 def run_directory(out: Path, key: Key) -> Path:
@@ -425,8 +424,7 @@ def copied_seeds(records: Sequence[Record]) -> dict[str, str]:
 
 def _checksum(content: dict[str, Any]) -> str:
     """Of a record as plain data: layout and the order of keys do not count."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return short_hash(content)
 
 
 def _migrate(content: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from benchmark.core.canonical import canonical
 from benchmark.core.files import write_atomically
 from benchmark.records.claims import parse_claims
 from benchmark.records.record import read_records, read_trees
@@ -34,7 +35,7 @@ from benchmark.report.comparability import agreement, why_not
 from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.diagnostics import diagnostics
 from benchmark.report.drawing import draw
-from benchmark.report.groups import Group, Options, canonical, group_records, variant_of
+from benchmark.report.groups import Group, Options, group_records, variant_of
 from benchmark.report.measures import machine_kind
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot

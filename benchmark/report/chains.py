@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from benchmark.core.canonical import canonical
 from benchmark.records.record import Key, Record
 from benchmark.records.row_noise import unfolded
 from benchmark.report import transfer
 from benchmark.report.answers import WIDTH, caption_above, half_width_of, legend, lines, mean_of, origin, sentence, tall
-from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, canonical, combine, score, worst_code
+from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, combine, score, worst_code
 from benchmark.report.measures import arm_title
 from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
 from benchmark.report.plot import Plot, logarithmic_counts

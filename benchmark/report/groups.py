@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmark.core.canonical import canonical
 from benchmark.records.record import Key, Record, RowNoise, run_directory
 from benchmark.report import stats
 from benchmark.report.model import CODES, STATUS_CODES, Cell
@@ -520,10 +521,6 @@ def primary(metrics: Mapping[str, float | None]) -> str:
 
 def variant_of(record: Record) -> Variant:
     return Variant(record.key.method, canonical(record.key.config))
-
-
-def canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray] | None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import DataError, DataUnavailable
+from benchmark.core.files import write_atomically
 from datasets_registry.raw.archives import DAMAGE, copy_checked, open_member, open_plain
 from datasets_registry.raw.download import DownloadError, Report, arrived, discard, download, offered
 from datasets_registry.raw.manifest import Manifest, RawFile, candidates, complete, file_name, official_archive
-from datasets_registry.raw.paths import locked, write_atomically
+from datasets_registry.raw.paths import locked
 
 PIP_SECONDS = 300
 BEGINNING = 1 << 20
