@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -250,13 +251,20 @@ def _with_config(sweep: Sweep, config_file: Path | None) -> Sweep:
     return Sweep(sweep.request, suite, sweep.device, sweep.jobs, sweep.out, sweep.console)
 
 
+DEVICES = ("auto", "cpu", "cuda")
+
+
 def checked_device(device: str) -> str:
     """The devices that are meant, comma-separated: ``auto`` and ``cuda`` are every GPU (``auto`` the CPU where there is
     none). Raises UsageError for a device that is not there."""
     for part in device.split(","):
         kind = part.strip().partition(":")[0]
-        if kind not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"Unknown device '{part.strip()}'. There are auto, cpu, cuda (every GPU) and cuda:N.")
+        if kind not in DEVICES:
+            near = ["cuda"] if kind.lower() == "gpu" else get_close_matches(kind.lower(), DEVICES, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise UsageError(
+                f"Unknown device '{part.strip()}'.{hint} There are auto, cpu, cuda (every GPU) and cuda:N."
+            )
     try:
         return ",".join(devices(device, visible_gpus()))
     except ValueError as error:

@@ -271,6 +271,7 @@ def test_a_hanging_run_is_killed_with_what_it_forked(mpt, tmp_path, monkeypatch)
         (("--seeds", "5-1"), "--seeds"),
         (("--new-task", "nothing"), "Unknown task"),
         (("--device", "cuuda"), "Did you mean 'cuda'?"),
+        (("--device", "gpu"), "Did you mean 'cuda'?"),
         (("--method-file", "absent.py"), "No method file"),
     ],
 )
