@@ -46,7 +46,7 @@ def export_artefact(
     scrubber = Scrubber([*found, *words], _paths())
     # A login such as "data" or "check" is a word of programs too: it goes from what records say freely; in code, tables
     # and the names of runs only names that cannot be such a word are looked for.
-    sure_names = [*(name for name in found if any(sign in name for sign in " @.")), *words]
+    sure_names = list(dict.fromkeys([*(name for name in found if any(sign in name for sign in " @.")), *words]))
     sure = Scrubber(sure_names, [path for path in _paths() if Path(path).parent != Path(Path(path).anchor)])
     name = tree.resolve().name
     with tempfile.TemporaryDirectory(prefix="mptbench-artefact-") as folder:
@@ -157,7 +157,8 @@ def _names() -> list[str]:
         address = line.split()[1] if len(line.split()) > 1 else ""
         found += [part for part in address.replace(":", "/").split("/")[-2:-1] if part]
     common_words = {"root", "user", "localhost", "runner", "mpt-bench", "users", "home", "test"}
-    return [name.strip() for name in found if name.strip() and name.strip().lower() not in common_words]
+    names = dict.fromkeys(name.strip() for name in found)
+    return [name for name in names if name and name.lower() not in common_words]
 
 
 def _paths() -> list[str]:
