@@ -211,18 +211,13 @@ def test_two_thousand_records_are_painted_in_two_seconds(browser: Any, tmp_path:
     assert len(records) >= 2000
     file = tmp_path / "report.html"
     file.write_text(render(report.report(made.write(tmp_path, records), {}), About()))
-    visits = [Visit(browser, file) for _ in range(3)]  # the fastest: the machine may do other things, too
-    paints = [
-        visit.page.evaluate(
-            "() => new Promise(done => new PerformanceObserver(list => done(list.getEntries()[0].startTime))"
-            ".observe({ type: 'paint', buffered: true }))"
-        )
-        for visit in visits
-    ]
-    assert min(paints) < 2000, paints
-    visit = visits[0]
+    visit = Visit(browser, file)
+    paint = visit.page.evaluate(
+        "() => new Promise(done => new PerformanceObserver(list => done(list.getEntries()[0].startTime))"
+        ".observe({ type: 'paint', buffered: true }))"
+    )
+    assert paint < 2000
     started = time.monotonic()
     visit.page.click(".board th[data-key=score] button")
     assert time.monotonic() - started < 2
-    for visit in visits:
-        visit.context.close()
+    visit.context.close()
