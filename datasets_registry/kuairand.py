@@ -5,6 +5,9 @@ labels. What a user did after the impression (play time, stay times) makes label
 
 ``@unbiased`` trains and validates on the rows of ``@time`` and tests on the random-exposure log after that time: videos
 that were shown at random, not because a recommender chose them.
+
+``@last14days`` is the part of KuaiRand-Pure's log that the reference results are measured on: every row of its last
+fourteen days, in one order whatever the order in the files.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from datasets_registry.base import UNDEFINED, Chunk, Dataset, Feature, register_
 from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from datasets_registry.encoding.delimited import Layout
     from datasets_registry.encoding.side import SideTable
 
@@ -58,16 +63,25 @@ USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register
 VIDEO_TEXT = ("author_id", "video_type", "upload_type", "visible_status", "music_id", "music_type")
 RAGGED = 10  # rows of a log that may be broken: one of KuaiRand-1K's is, by the word of a third party
 TAGS = 4  # kept per video; the data has at most a few
+LAST14DAYS = 20220425  # the first of them; the logs end on 2022-05-08
+LAST14DAYS_ROWS = {"pure": 228_329}
 
 
 @dataclasses.dataclass(frozen=True)
 class KuaiRand(Dataset):
-    """``suffix`` is the collection's: "pure" or "1k"."""
+    """``suffix`` is the collection's: "pure" or "1k".
+
+    With ``first_day`` (yyyymmdd) rows before that date are left out and the others sorted by time, then by all other
+    columns, so that copies of the log in different orders are the same data.
+    """
 
     suffix: str = "pure"
     random_rows: int | None = None
+    first_day: int | None = None
 
     def vary(self, word: str) -> Dataset | None:
+        if word == "last14days":
+            return dataclasses.replace(self, first_day=LAST14DAYS, complete_rows=LAST14DAYS_ROWS.get(self.suffix))
         if word != "unbiased":
             return None
         rows = self.complete_rows + self.random_rows if self.complete_rows and self.random_rows else None
@@ -87,10 +101,15 @@ class KuaiRand(Dataset):
             raise DataError(f"{files['videos']}, line {line}, column {column}: {problem}")
         tags = [[] if tag is None else [int(t) for t in tag.split(",")] for tag in videos.column("tag").to_pylist()]
         video_tags = pa.array(tags, pa.list_(pa.int64()))
-        standard = [(0, files[key]) for key in sorted(files) if key.startswith("log")]
-        for part, path in [*standard, *((2, files[key]) for key in self.needs)]:
-            skipped: list[str] = []
-            for batch in delimited.read(path, log_layout(), chunk_rows, row_bytes=80, skipped=skipped):
+        standard = [files[key] for key in sorted(files) if key.startswith("log")]
+        skipped: list[str] = []
+        for part, paths in ((0, standard), (2, [files[key] for key in self.needs])):
+            rows = (
+                batch
+                for path in paths
+                for batch in delimited.read(path, log_layout(), chunk_rows, row_bytes=80, skipped=skipped)
+            )
+            for batch in rows if self.first_day is None else _since(self.first_day, rows, chunk_rows):
                 user, video = users.rows(batch["user_id"]), videos.rows(batch["video_id"])
                 duration = to_numpy(batch["duration_ms"])
                 yield Chunk(
@@ -113,6 +132,9 @@ class KuaiRand(Dataset):
                         "group": to_numpy(batch["user_id"]),
                     },
                 )
+
+    def configuration(self) -> str:
+        return "" if self.first_day is None else f"since {self.first_day}, sorted"
 
     def recognises(self, directory: Path) -> Mapping[str, Path] | None:
         """Also takes a part of the logs (any log_standard_*), which the encoder then notes as incomplete."""
@@ -159,6 +181,19 @@ def _bad_tags(videos: SideTable) -> Iterator[tuple[int, str, str]]:
     for place, tags in enumerate(videos.column("tag").to_pylist()):
         if tags is not None and not re.fullmatch(r" *\d{1,18} *(, *\d{1,18} *)*", tags, re.ASCII):
             yield place + 2, "tag", f"{tags!r:.60} is no list of whole numbers"
+
+
+def _since(day: int, batches: Iterator[pa.RecordBatch], chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows from that day on, sorted by time and then by every other column; they are held in memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = [batch.filter(pc.greater_equal(batch["date"], day)) for batch in batches]
+    if not kept:
+        return
+    rows = pa.Table.from_batches(kept)
+    names = ["time_ms", *(name for name in rows.column_names if name != "time_ms")]
+    yield from rows.sort_by([(name, "ascending") for name in names]).to_batches(max_chunksize=chunk_rows)
 
 
 def _labels(batch: Any) -> dict[str, Any]:
@@ -258,6 +293,8 @@ def _entry(suffix: str, title: str, size: str, complete_rows: int, random_rows: 
         variants={
             "unbiased": "trains and validates on the rows of @time and tests on the random-exposure log after them, "
             "whose videos no recommender chose (needs log_random_*)",
+            "last14days": "the standard log from 2022-04-25 to 2022-05-08, sorted by time: the same data from the "
+            "official archive and from any copy of these rows, whatever their order there",
         },
         complete_rows=complete_rows,
         random_rows=random_rows,

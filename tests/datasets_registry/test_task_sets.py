@@ -64,6 +64,24 @@ def test_unbiased_test_set_has_the_training_rows_of_time_and_random_exposures_af
     assert validate("kuairand_pure@unbiased", data_dir=logs) == []
 
 
+def test_the_last_fourteen_days_are_the_same_data_whatever_files_and_order_hold_them(logs, tmp_path_factory):
+    """A reader with the official archive has to be able to check results that were measured on a copy of a part."""
+    late, early = (logs / f"log_standard_{days}_pure.csv" for days in ("4_22_to_5_08", "4_08_to_4_21"))
+    early.write_text(early.read_text().replace("20220501", "20220421"))
+    head, *rows = late.read_text().splitlines()
+    late.write_text("\n".join([head, *(row.replace("20220501", "20220424") for row in rows[:40]), *rows[40:]]) + "\n")
+    official = prepare("kuairand_pure@last14days", data_dir=logs)
+    assert sum(official.meta["rows"].values()) == 260
+
+    part = tmp_path_factory.mktemp("part")
+    for side in logs.glob("*features*"):
+        (part / side.name).write_text(side.read_text())
+    kept = list(reversed(rows[40:]))
+    (part / "log_standard_4_25_to_5_08_pure.csv").write_text("\n".join([head, *kept]) + "\n")
+    assert prepare("kuairand_pure@last14days", data_dir=part).fingerprint == official.fingerprint
+    assert prepare("kuairand_pure", data_dir=part).fingerprint != official.fingerprint, "order matters without it"
+
+
 @pytest.mark.parametrize(
     ("table", "column", "cell", "says"),
     [
