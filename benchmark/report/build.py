@@ -149,6 +149,9 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
         verdicts = claims.judge_groups(groups, names, None if stated is None else parse_claims(stated))
         first.append(claims.table(verdicts))
         compact += [paper.claims_table(verdicts)] if verdicts else []
+        if (over := claims.overall(verdicts)) is not None:
+            first.append(over)
+            compact.append(paper.claims_overall(over))
     for group, slug in zip(groups, names, strict=True):
         contests, losses = against_reference(group), degradations(group)
         made += [tables.old_tasks(group, slug, contests), tables.old_task_effect(group, slug, losses)]

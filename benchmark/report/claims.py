@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmark.records.claims import Claim, parse_claims
 from benchmark.records.record import Record
+from benchmark.report import stats
 from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
 from benchmark.report.measures import (
@@ -43,9 +45,11 @@ class Verdict:
     """What the records say about a claim on one problem.
 
     ``value`` is the comparison that decides least in the claim's favour, ``low`` to ``high`` its interval, in the unit
-    of the score; positive is in the claim's favour (for "no_harm": score after minus before). All are None where
-    nothing could be compared. ``contest`` names that comparison, ``found`` says the result in words, ``deciding`` what
-    would decide an undecided claim. ``table`` and ``row`` say where the number stands, ``run_ids`` what it rests on.
+    of the score; positive is in the claim's favour (for "no_harm": score after minus before). ``detectable`` is the
+    smallest true difference that this comparison's test would have found in 80 % of studies. All are None where nothing
+    could be compared or tested. ``contest`` names that comparison, ``found`` says the result in words, ``deciding``
+    what would decide an undecided claim. ``table`` and ``row`` say where the number stands, ``run_ids`` what it rests
+    on.
     """
 
     claim: Claim
@@ -54,6 +58,7 @@ class Verdict:
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    detectable: float | None = None
     contest: str = ""
     found: str = ""
     deciding: str = ""
@@ -149,6 +154,7 @@ def _verdict(group: Group, claim: Claim, problem: str, contests: list[_Contest],
         sum(values) / len(values) if values else None,
         low,
         high,
+        shown.item.detectable,
         contest=shown.words,
         found="; ".join(filter(None, (_in_words(claim, shown.item), spoken))),
         deciding=shown.item.deciding(claim.question == "better") if word == "undecided" else "",
@@ -294,6 +300,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
         Column("problem", "Problem", "text", wrap=True),
         Column("verdict", "Verdict", "text"),
         Column("value", "in its favour", signed=True),
+        Column("detectable", "detectable"),
         Column("found", "found", "text", wrap=True),
         Column("contest", "where", "text", wrap=True),
         Column("deciding", "would decide", "text", wrap=True),
@@ -307,6 +314,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
             "problem": Cell(text=verdict.problem),
             "verdict": Cell(text=verdict.word),
             "value": Cell(code="n/a") if verdict.value is None else Cell(verdict.value, half),
+            "detectable": Cell(code="n/a") if verdict.detectable is None else Cell(verdict.detectable),
             "found": Cell(text=verdict.found or "nothing to compare"),
             "contest": Cell(text=verdict.contest) if verdict.contest else Cell(code="n/a"),
             "deciding": Cell(text=verdict.deciding) if verdict.deciding else Cell(code="n/a"),
@@ -322,7 +330,43 @@ NOTES = (
     "supported: every comparison of the claim shows it; contradicted: one of them shows the opposite (or, for better: "
     "an advantage below the margin at most); otherwise undecided. The number is the comparison that stands worst for "
     "the claim, with the interval that covers together with those of the other claims on the same problem (primary "
-    "and other claims apart; seeds and test rows). evidence: the table with the row, and the runs compared.",
+    "and other claims apart; seeds and test rows). detectable: the smallest true difference that this comparison finds "
+    f"in {stats.POWER:.0%} of studies. evidence: the table with the row, and the runs compared.",
+)
+
+
+def overall(verdicts: Sequence[Verdict]) -> Table | None:
+    """Each claim once: on how many problems it holds, and how much lies in its favour; None for a single problem."""
+    by_claim: dict[Claim, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_claim.setdefault(verdict.claim, []).append(verdict)
+    if max(map(len, by_claim.values()), default=0) < 2:
+        return None
+    columns = (
+        Column("claim", "Claim", "text", wrap=True),
+        *(Column(word, word, "count", group="Problems") for word in WORDS),
+        *(Column(key, key, signed=True, group="in its favour") for key in ("lowest", "median", "highest")),
+        Column("detectable", "detectable"),
+    )
+    rows = []
+    for claim, own in by_claim.items():
+        cells = {word: Cell(float(sum(verdict.word == word for verdict in own))) for word in WORDS}
+        cells["claim"] = Cell(text=("" if claim.primary else "(not primary) ") + claim.text)
+        values = [verdict.value for verdict in own if verdict.value is not None]
+        for key, summary in (("lowest", min), ("median", median), ("highest", max)):
+            cells[key] = Cell(summary(values)) if values else Cell(code="n/a")
+        found = [verdict.detectable for verdict in own if verdict.detectable is not None]
+        cells["detectable"] = Cell(median(found)) if found else Cell(code="n/a")
+        rows.append(Row(cells))
+    return Table("claims_overall", "On how many problems each claim holds", columns, tuple(rows), OVERALL_NOTES)
+
+
+OVERALL_NOTES = (
+    "Counts of the verdicts in the table of claims. in its favour: on each problem the comparison that stands worst "
+    "for the claim, in the unit of the score; of these the lowest, the median and the highest over the problems. "
+    f"detectable: the smallest true difference that this comparison finds in {stats.POWER:.0%} of studies, median over "
+    "the problems. Problems of one dataset share rows and runs: the counts are a list, not a sample, and no test is "
+    "made over them.",
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.report import transfer
+from benchmark.report import stats, transfer
 from benchmark.report.claims import Verdict
 from benchmark.report.comparisons import Comparison
 from benchmark.report.cost import pareto
@@ -251,6 +251,7 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
         Column("problem", "Problem", "text", wrap=True),
         Column("verdict", "Verdict", "text"),
         Column("found", "Found (95 %)", "text", wrap=True),
+        Column("detectable", "Detectable"),
     )
     rows = []
     for place, verdict in enumerate(verdicts):
@@ -258,8 +259,30 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
         cells = (verdict.claim.text, verdict.problem, verdict.word, found)
         keys = ("claim", "problem", "verdict", "found")
         row = {key: Cell(text=text or "nothing to compare") for key, text in zip(keys, cells, strict=True)}
+        row["detectable"] = Cell(code="n/a") if verdict.detectable is None else Cell(verdict.detectable)
         rows.append(Row(row, rule_above=place > 0 and verdict.claim != verdicts[place - 1].claim))
-    return Table("claims", "Claims, fixed before running, and what the records say.", columns, tuple(rows))
+    caption = (
+        "Claims, fixed before running, and what the records say. Detectable: the smallest true difference that the "
+        f"comparison finds in {stats.POWER:.0%} of studies."
+    )
+    return Table("claims", caption, columns, tuple(rows))
+
+
+def claims_overall(wide: Table) -> Table:
+    """On how many problems each claim holds, as a paper prints it."""
+    shorter = {"supported": "Yes", "contradicted": "No", "undecided": "Open"}
+    columns = tuple(
+        replace(column, header=shorter.get(column.key, column.header.capitalize()), group=column.group.capitalize())
+        for column in wide.columns
+        if column.key not in ("not run", "median")
+    )
+    rows = tuple(Row({column.key: row.cells[column.key] for column in columns}) for row in wide.rows)
+    caption = (
+        "On how many problems each claim is supported, contradicted and left open. In its favour: the comparison that "
+        "stands worst for the claim, lowest and highest over the problems. Detectable: the smallest true difference "
+        f"that it finds in {stats.POWER:.0%} of studies, median over the problems."
+    )
+    return Table(wide.name, caption, columns, rows)
 
 
 def _plain(group: Group, sample: Sample) -> Cell:

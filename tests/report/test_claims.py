@@ -445,3 +445,31 @@ def test_predictions_are_found_in_either_tree(predicted: Path, tmp_path: Path) -
     rows = {(r.cells["method"].text, r.cells["arm"].text): r.cells["error_rows"] for r in table.rows}
     assert rows["Shared-Bottom", "frozen"].value is not None
     assert rows["Shared-Bottom", "joint"].code == "no rows"
+
+
+def verdict(problem: str, word: str, value: float | None, name: str = "a", detectable: float | None = None):
+    claim = Claim(name=name, text=f"claim {name}", question="better", method="mpt_rec", primary=True)
+    return judging.Verdict(claim, problem, word, value, detectable=detectable)
+
+
+def test_over_problems_a_claim_is_counted_and_its_worst_and_best_number_shown() -> None:
+    found = [
+        verdict("one", "supported", 0.02, detectable=0.004),
+        verdict("two", "undecided", -0.01, detectable=0.03),
+        verdict("three", "supported", 0.01, detectable=0.01),
+        verdict("one", "not run", None, name="b"),
+    ]
+    table = judging.overall(found)
+    assert table is not None
+    first, second = ({key: cell.value for key, cell in row.cells.items()} for row in table.rows)
+    assert [first[word] for word in judging.WORDS] == [2, 0, 1, 0]
+    assert (first["lowest"], first["median"], first["highest"], first["detectable"]) == (-0.01, 0.01, 0.02, 0.01)
+    assert second["not run"] == 1 and second["lowest"] is second["detectable"] is None
+    assert judging.overall(found[:1]) is None, "a single problem needs no count"
+
+
+def test_a_verdict_says_the_smallest_difference_that_it_could_have_found(predicted: Path) -> None:
+    found = judging.judge(read_records(predicted)[0], titles=TITLES, roots=(predicted,))
+    tested = [v for v in found if v.low is not None and v.low < v.high]
+    assert tested and all(v.detectable > (v.high - v.low) / 2 for v in tested), "80 % power needs more"
+    assert all(v.detectable is None for v in found if v.low is None or v.low == v.high)

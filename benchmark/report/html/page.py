@@ -54,7 +54,7 @@ def render(report: Report, about: About) -> str:
             key: list(dict.fromkeys(entry.cells[key].text for entry in found)) for key in ("dataset", "arm", "method")
         },
         claims=next((table for table in report.tables if table.name == CLAIMS), None),
-        tables=[table for table in report.tables if not table.name.startswith((*LEFT_OUT, CLAIMS))],
+        tables=[table for table in report.tables if table.name != CLAIMS and not table.name.startswith(LEFT_OUT)],
         troubles=[run for run in records if run.status != "ok"],
         problems=report.problems,
         provenances=_provenances(records),
