@@ -1,5 +1,6 @@
 """What the README shows is what the committed records say, and what it tells people to type works."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -16,11 +17,28 @@ REFERENCE = ROOT / "results" / "reference"
 TREES = sorted(path for path in REFERENCE.iterdir() if (path / "runs").is_dir())
 
 
-@pytest.mark.parametrize(("table", "rows"), [("paper/claims.md", 7), ("paper/trade_off-census_income.md", 14)])
-def test_the_tables_in_the_readme_are_the_generated_ones(table, rows):
-    generated = (REFERENCE / "quick" / "tables" / table).read_text()
-    found = [line for line in generated.splitlines() if line.startswith("|")]
-    assert len(found) == rows and "\n".join(found) in README
+def embed():
+    spec = importlib.util.spec_from_file_location("embed", ROOT / ".ci" / "embed.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", embed().texts(), ids=lambda path: path.name)
+def test_tables_in_texts_are_the_generated_ones(path):
+    text = path.read_text(encoding="utf-8")
+    assert embed().embedded(text) == text, "python .ci/embed.py writes them anew"
+
+
+def test_a_table_in_a_text_takes_the_named_rows_and_an_unknown_one_is_an_error():
+    path = "results/reference/quick/tables/paper/trade_off-census_income.md"
+    block = f"<!-- table: {path} rows: MMoE*; MPT-Rec -->\n| old |\nafter\n"
+    found = embed().embedded(block).splitlines()
+    assert [line.split("|")[1].strip() for line in found[3:5]] == ["MMoE\\*", "MPT-Rec"] and found[-1] == "after"
+    with pytest.raises(ValueError, match=r"has no row 'MMOE'"):
+        embed().embedded(block.replace("MMoE*", "MMOE"))
+    with pytest.raises(ValueError, match=r"no such file"):
+        embed().embedded(block.replace("trade_off", "trade_on"))
 
 
 @pytest.mark.parametrize("tree", TREES, ids=lambda tree: tree.name)
