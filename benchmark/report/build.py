@@ -25,6 +25,7 @@ from benchmark.report import (
     overall,
     paper,
     published,
+    released,
     search,
     serving,
     studies,
@@ -176,6 +177,7 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
         plots += [figures.forest(group, slug, contests), figures.curves(group, slug)]
         plots += [*figures.variants(group, slug), *arrays.representations(group, slug), arrays.attention(group, slug)]
         plots += diagnostics(group, slug)
+    made += released.released(groups, names)
     across = overall.studies(groups)
     made += [overall.across(study) for study in across]
     plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in across)]
