@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ COLUMN_INCHES = 3.4
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe & Ito's palette (2008) without its yellow, which vanishes on white; the last is a brown in its place."""
+
+PALETTE = 128
+"""Colours of a PNG: those that are used, and the shades between them along edges."""
 
 MARKERS = {"joint": "s", "frozen": "o", "finetune": "^", "scratch": "X"}
 OTHER_MARKERS = ("D", "v", "P", "<", ">", "p", "h")
@@ -71,7 +75,20 @@ def save(drawn: Figure, stem: Path, stamp: str) -> None:
     drawn.draw_without_rendering()  # lay out once for both files
     drawn.set_layout_engine(None)
     drawn.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None, "Keywords": stamp})
-    drawn.savefig(png, metadata={"Software": None, "Comment": stamp})
+    _save_png(drawn, png, stamp)
+
+
+def _save_png(drawn: Figure, path: Path, stamp: str) -> None:
+    """With a palette of its colours: a third of the bytes, and no eye sees which."""
+    from PIL import Image, PngImagePlugin
+
+    with io.BytesIO() as whole:
+        drawn.savefig(whole, format="png", metadata={"Software": None})
+        picture = Image.open(whole).convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Comment", stamp)
+    dpi = SETTINGS["savefig.dpi"]
+    picture.save(path, "PNG", optimize=True, dpi=(dpi, dpi), pnginfo=note)
 
 
 def marker(arm: str, arms: list[str]) -> str:
