@@ -29,11 +29,11 @@ def _table(path: str, rows: str | None) -> str:
         raise ValueError(f"{path}: no such file; build it with 'python run_all.py tables --out RESULT_TREE'.")
     lines = [line for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     if rows is not None:
-        by_name = {_name(line): line for line in lines[2:]}
         wanted = [row.strip() for row in rows.split(";")]
-        if missing := [row for row in wanted if row not in by_name]:
-            raise ValueError(f"{path} has no row {missing[0]!r}; there are {', '.join(by_name)}.")
-        lines = lines[:2] + [by_name[row] for row in wanted]
+        names = [_name(line) for line in lines]
+        if missing := [row for row in wanted if row not in names[2:]]:
+            raise ValueError(f"{path} has no row {missing[0]!r}; there are {', '.join(names[2:])}.")
+        lines = lines[:2] + [line for line, name in zip(lines[2:], names[2:], strict=True) if name in wanted]
     return "".join(f"{line}\n" for line in lines)
 
 
