@@ -219,10 +219,22 @@ def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
 
 
 def slugs(groups: Sequence[Group]) -> list[str]:
-    """A short name for each group's files: the dataset, and a hash of the rest where one dataset has several groups."""
-    names = [re.sub(r"[^A-Za-z0-9.]+", "_", group.dataset).strip("_") or "dataset" for group in groups]
+    """A short name for each group's files: the dataset; where it has several groups, with the new tasks; where that
+    does not tell them apart, with a hash of the rest instead."""
+    names = [_word(group.dataset) or "dataset" for group in groups]
     counts = Counter(names)
-    return [name if counts[name] == 1 else f"{name}-{_identity(g)}" for name, g in zip(names, groups, strict=True)]
+    longer = [
+        f"{name}-{_word('-'.join(group.new_tasks)) or 'alone'}" for name, group in zip(names, groups, strict=True)
+    ]
+    unique = Counter([*names, *longer])
+    return [
+        name if counts[name] == 1 else long if unique[long] == 1 else f"{name}-{_identity(group)}"
+        for name, long, group in zip(names, longer, groups, strict=True)
+    ]
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_")
 
 
 def _identity(group: Group) -> str:

@@ -115,7 +115,8 @@ class _Contest:
 
 def _on_problem(group: Group, slug: str, claims: Sequence[Claim]) -> list[Verdict]:
     found = [_contests(group, slug, claim) for claim in claims]
-    problem = " + ".join(filter(None, (slug, ", ".join(group.new_tasks))))
+    named = len(group.new_tasks) == 1 and slug.endswith(f"-{group.new_tasks[0]}")
+    problem = slug if named else " + ".join(filter(None, (slug, ", ".join(group.new_tasks))))
     family = {
         primary: sum(
             claim.primary is primary and any(contest.item.tested for contest in contests)

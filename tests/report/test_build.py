@@ -13,6 +13,9 @@ import pytest
 
 from benchmark import report
 from benchmark.records.record import read_records, run_directory, run_id, write_record
+from benchmark.report.build import slugs
+from benchmark.report.groups import group_records
+from tests.report import made
 from tests.report.conftest import TITLES
 
 
@@ -128,3 +131,16 @@ def test_reporting_imports_neither_torch_nor_matplotlib() -> None:
     code = "import sys, benchmark.report; print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_files_of_several_problems_of_a_dataset_bear_the_new_task_and_a_hash_only_where_that_is_not_enough() -> None:
+    def problem(old: list[str], new: list[str]):
+        return made.record("mpt_rec", "stage0", 0, {old[0]: 0.9}, old=old, new=new)
+
+    one, two = problem(["income"], ["education"]), problem(["education"], ["income"])
+    assert slugs(group_records([one], TITLES)) == ["census"]
+    assert sorted(slugs(group_records([one, two], TITLES))) == ["census-education", "census-income"]
+    third = problem(["marital", "sex"], ["income"])
+    found = sorted(slugs(group_records([one, two, third], TITLES)))
+    assert "census-education" in found
+    assert len(set(found)) == 3 and "census-income" not in found, "two problems with the same new task need more"
