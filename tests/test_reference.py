@@ -12,6 +12,7 @@ SHARED = ROOT.parent / "shared" / "data"
 SHORT = [
     ("quick", "census_income", "single_task", "scratch"),
     ("quick", "census_income", "shared_bottom", "frozen"),  # with the stage 0 that it continues
+    ("each_task", "kuairand_pure@last14days", "single_task", "scratch"),
 ]
 
 

@@ -53,7 +53,11 @@ def draw_diagnostics(drawn: Figure, rows: Sequence[Row]) -> None:
     )[:, 0]
     for axes, ((arm, panel), lines) in zip(all_axes, panels.items(), strict=True):
         means = [row["mean"] for row in lines]
-        ends = [[row["mean"] - row["low"] for row in lines], [row["high"] - row["mean"] for row in lines]]
+        # The mean of equal numbers may be a last bit beside them.
+        ends = [
+            [max(0.0, row["mean"] - row["low"]) for row in lines],
+            [max(0.0, row["high"] - row["mean"]) for row in lines],
+        ]
         axes.barh(range(len(lines)), means, xerr=ends, height=0.6, color="#4477AA", error_kw={"linewidth": 0.8})
         axes.set_yticks(range(len(lines)), [row["line"] for row in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
