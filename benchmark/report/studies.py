@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -241,11 +241,17 @@ def draw_scarce(drawn: Figure, rows: Sequence[Row]) -> None:
 
 def equal_size(groups: Sequence[Group]) -> list[Study]:
     """Ways that train about equally many weights side by side, where an arm was run at several sizes."""
-    found = [group for group in groups if any(" (" in arm for v in group.variants for arm in group.arms(v))]
-    return [_equal_size(group, len(found) > 1) for group in found]
+    found = [group for group in groups if any(_several_sizes(group.arms(variant)) for variant in group.variants)]
+    problems = Counter(group.dataset for group in found)
+    return [_equal_size(group, len(found) > 1, problems[group.dataset] > 1) for group in found]
 
 
-def _equal_size(group: Group, several: bool) -> Study:
+def _several_sizes(arms: Sequence[str]) -> bool:
+    """Whether one method takes part in an arm more than once, with other options."""
+    return max(Counter(arm.partition(" (")[0] for arm in arms).values(), default=0) > 1
+
+
+def _equal_size(group: Group, several: bool, by_task: bool) -> Study:
     sized = sorted(
         ((count, way) for way in ways(group) if light(way) and (count := _trained(way)) is not None),
         key=lambda found: (found[0], found[1].label),
@@ -256,7 +262,7 @@ def _equal_size(group: Group, several: bool) -> Study:
     for (count, way), size in zip(sized, classes, strict=True):
         rows.append({"size": Cell(float(size)), "trained": Cell(float(count)), **_cells(way)})
         points.append({"trained": count, "size": size, **_point(way, said), "arm": way.arm.partition(" (")[0]})
-    name = f"study_equal_size{_ending(group.dataset, several)}"
+    name = f"study_equal_size{_ending(group.dataset, several)}" + (f"-{'_'.join(group.new_tasks)}" if by_task else "")
     table = Table(
         name,
         f"{group.dataset}: ways that train about equally many weights. {said}",

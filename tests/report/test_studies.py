@@ -194,3 +194,16 @@ def test_nothing_is_called_clear_from_one_seed():
     records = [record for record in scarce((0.72, 0.74), (0.6, 0.75)) if record.key.seed == 0]
     ((table, _),) = studies.scarce_labels(group_records(records, TITLES))
     assert "By one seed alone ahead" in table.caption and "learly ahead" not in table.caption
+
+
+def lora(old, new, rank, method="m"):
+    run = made.record(method, "lora", 0, {new: 0.8}, dataset="d", old=[old], new=[new], trainable=100 * rank)
+    return keyed(run, arm_config={"rank": rank})
+
+
+def test_equal_size_is_a_study_where_one_method_has_several_sizes_and_problems_do_not_share_its_file():
+    one_size_each = [lora("a", "b", 1), lora("a", "b", 22, method="n")]
+    assert studies.equal_size(group_records(one_size_each, TITLES)) == []
+    problems = [lora(*tasks, rank) for tasks in (("a", "b"), ("b", "a")) for rank in (1, 8)]
+    found = [table.name for table, _ in studies.equal_size(group_records(problems, TITLES))]
+    assert sorted(found) == ["study_equal_size-d-a", "study_equal_size-d-b"]
