@@ -30,6 +30,19 @@ def test_tables_in_texts_are_the_generated_ones(path):
     assert embed().embedded(text) == text, "python .ci/embed.py writes them anew"
 
 
+def test_the_readme_and_the_findings_show_the_claims_and_what_the_new_task_costs():
+    """A text that lost its marks would be held to nothing."""
+    for path, tables in ((ROOT / "README.md", ("claims_overall", "claims", "trade_off-census_income")),
+                         (ROOT / "docs/findings.md", ("claims_overall", "claims", "harm-census_income"))):  # fmt: skip
+        text = path.read_text(encoding="utf-8")
+        marked = {
+            found["path"].rpartition("/")[2].removesuffix(".md"): found["table"]
+            for found in embed().BLOCK.finditer(text)
+        }
+        assert all(marked[name].count("\n") > 2 for name in tables)
+    assert embed().embedded(text.replace("0.8526", "0.9526")) == text != text.replace("0.8526", "0.9526")
+
+
 def test_a_table_in_a_text_takes_the_named_rows_and_an_unknown_one_is_an_error():
     path = "results/reference/quick/tables/paper/trade_off-census_income.md"
     block = f"<!-- table: {path} rows: MMoE*; MPT-Rec -->\n| old |\nafter\n"

@@ -224,7 +224,7 @@ def slugs(groups: Sequence[Group]) -> list[str]:
     names = [_word(group.dataset) or "dataset" for group in groups]
     counts = Counter(names)
     longer = [
-        f"{name}-{_word('-'.join(group.new_tasks)) or 'alone'}" for name, group in zip(names, groups, strict=True)
+        f"{name}-{_word('_'.join(group.new_tasks)) or 'alone'}" for name, group in zip(names, groups, strict=True)
     ]
     unique = Counter([*names, *longer])
     return [

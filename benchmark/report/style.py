@@ -79,7 +79,7 @@ def save(drawn: Figure, stem: Path, stamp: str) -> None:
 
 
 def _save_png(drawn: Figure, path: Path, stamp: str) -> None:
-    """With a palette of its colours: a third of the bytes, and no eye sees which."""
+    """With a palette of its colours, which takes a third of the bytes."""
     from PIL import Image, PngImagePlugin
 
     with io.BytesIO() as whole:
