@@ -38,6 +38,11 @@ class Way:
         return self.group.labels[self.variant], arm_title(self.arm)
 
     @property
+    def common_name(self) -> tuple[str, str]:
+        """Method and arm as they are called where problems stand side by side."""
+        return self.group.labels[self.variant], arm_title(self.group.common_name(self.variant, self.arm))
+
+    @property
     def label(self) -> str:
         return ", ".join(self.name)
 

@@ -278,6 +278,12 @@ class Group:
             found[record.key.arm].add(canonical(record.key.arm_config))
         return found
 
+    def common_name(self, variant: Variant, arm: str) -> str:
+        """What an arm is called beside other problems: without options (such as a rank that is fitted to a size) where
+        the variant has this arm in one form only, since elsewhere the same way has other options."""
+        name = arm.partition(" (")[0]
+        return name if sum(other.partition(" (")[0] == name for other in self.arms(variant)) == 1 else arm
+
     def arms(self, variant: Variant) -> list[str]:
         """Arms of a variant by which it takes in new tasks, reference arms first, then by name."""
         return self._arms.get(variant, [])

@@ -89,7 +89,11 @@ def each_task(groups: Sequence[Group]) -> Study | None:
         ),
     )
     points = [
-        {"problem": f"{way.group.dataset}: {way.group.new_tasks[0]}", **_point(way, said)}
+        {
+            "problem": f"{way.group.dataset}: {way.group.new_tasks[0]}",
+            **_point(way, said),
+            "arm": group.common_name(way.variant, way.arm),
+        }
         for group in problems
         for way in ways(group)
     ]
@@ -100,7 +104,7 @@ def _answer_each(problems: Sequence[Group]) -> str:
     wins: dict[str, int] = defaultdict(int)
     helped = total = 0
     for group in problems:
-        gains = {way.label: way.gain() for way in ways(group) if light(way)}
+        gains = {", ".join(way.common_name): way.gain() for way in ways(group) if light(way)}
         known = {name: mean for name, gain in gains.items() if (mean := mean_of(gain)) is not None}
         if known:
             wins[max(known, key=lambda name: known[name])] += 1

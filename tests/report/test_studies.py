@@ -207,3 +207,23 @@ def test_equal_size_is_a_study_where_one_method_has_several_sizes_and_problems_d
     problems = [lora(*tasks, rank) for tasks in (("a", "b"), ("b", "a")) for rank in (1, 8)]
     found = [table.name for table, _ in studies.equal_size(group_records(problems, TITLES))]
     assert sorted(found) == ["study_equal_size-d-a", "study_equal_size-d-b"]
+
+
+def test_a_way_that_is_fitted_to_each_problem_is_one_way_over_problems():
+    """LoRA's rank follows from the size asked for and differs by dataset and method; over problems it is one way."""
+    records = []
+    for dataset, new, rank in (("d", "a", 1), ("d", "b", 22), ("e", "a", 3)):
+        place = {"dataset": dataset, "old": ["b" if new == "a" else "a"], "new": [new]}
+        records.append(made.record("m", "stage0", 0, {place["old"][0]: 0.7}, **place))
+        records.append(made.record("m", "frozen", 0, {new: 0.6}, **place))
+        records.append(made.record("single_task", "scratch", 0, {new: 0.5}, tasks=[new], **place))
+        for method, own in (("m", rank), ("n", rank + 1)):
+            run = made.record(method, "lora", 0, {new: 0.8 if method == "m" else 0.7}, **place)
+            records.append(keyed(run, arm_config={"rank": own}))
+    groups = group_records(records, TITLES)
+    table, plot = studies.each_task(groups)
+    assert {point["arm"] for point in plot.rows} == {"frozen", "lora"}
+    assert "Method M, LoRA (2 of 2)" in table.caption
+    assert {row.cells["arm"].text for row in table.rows} >= {"LoRA (rank=1)", "LoRA (rank=2)"}  # the table says which
+    (new_task, *_) = overall.studies(groups)
+    assert new_task.values["Method M, LoRA"] == pytest.approx([0.8, 0.8])
