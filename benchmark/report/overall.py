@@ -150,7 +150,8 @@ def _rows(group: Group, new_task: bool) -> dict[str, float]:
                 samples = [_turned(degradation(group, variant, arm, transfer.mean_degradation))]
             if all(sample.values for sample in samples):
                 means = [stats.mean(list(sample.values.values())) for sample in samples]
-                found[f"{group.labels[variant]}, {arm_title(group.common_name(variant, arm))}"] = round(stats.mean(means), 12)
+                name = f"{group.labels[variant]}, {arm_title(group.common_name(variant, arm))}"
+                found[name] = round(stats.mean(means), 12)
     return found
 
 
