@@ -96,7 +96,7 @@ def _check_margin(out: Path, margin: Any) -> None:
 
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, and the
-    suite's margins, claims and search."""
+    suite's margins, claims, search and variants."""
     why_stale = Freshness(data_dir).why_stale
     options: dict[str, Any] = {
         "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
@@ -104,7 +104,7 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     stated = _json(out / SUITE_FILE)
     if isinstance(stated, dict):  # a tree made by hand has the default ones
         _check_margin(out, stated.get("margin"))
-        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"))
+        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"), ("variants", "variants"))
         options |= {name: stated[key] for name, key in named if stated.get(key)}
     return options
 

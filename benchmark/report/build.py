@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -195,9 +195,12 @@ def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
     """What differs between the files below ``out`` and what its records give; empty if nothing does.
 
     Tables and the figures' data are compared byte for byte. Of a picture what is compared is the hash of the data that
-    it was drawn from, which it carries: its bytes depend on the version of the drawing library.
+    it was drawn from, which it carries: its bytes depend on the version of the drawing library. A figure without any
+    file was not drawn (``--no-figures``, or left out of a committed tree), and is no difference.
     """
     made = report(out, titles, stale, **options)
+    figures = out / "figures"
+    made = replace(made, plots=tuple(p for p in made.plots if any(path.is_file() for path in p.files(figures))))
     wanted = made.files()
     differing = []
     for name, content in wanted.items():
@@ -208,8 +211,8 @@ def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
             differing.append(f"{name}: differs from the records")
     differing += [f"{name}: missing" for name in made.pictures() if not (out / name).is_file()]
     for plot in made.plots:
-        drawn = plot.drawn_from(out / "figures")
-        if all(path.is_file() for path in plot.files(out / "figures")) and (not drawn or drawn[0] != plot.data_hash):
+        drawn = plot.drawn_from(figures)
+        if all(path.is_file() for path in plot.files(figures)) and (not drawn or drawn[0] != plot.data_hash):
             differing.append(f"figures/{plot.name}.png or .pdf: drawn from other data")
     known = set(wanted) | set(made.pictures())
     for folder in ("tables", "tables/paper", "figures"):

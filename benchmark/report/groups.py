@@ -171,7 +171,8 @@ def worst_code(codes: Iterable[str]) -> str:
 class Options:
     """What a rebuild is asked for, beyond the records.
 
-    ``defaults``: a method's default config, so that of several variants the one nearest to it is the main one.
+    ``variants``: those that the suite declares, by name: their method, and the values that make them. What none of
+    them describes is the method as it is, and claims speak of it.
     ``margin``: largest loss that counts as none, in units of the score, fixed before results are seen: one number,
     or a table by "DATASET/TASK", task, metric ("auc", "r2") or "default".
     ``claims``: the suite's own claims as tables (see `benchmark.report.claims`); None: those of the MPT-Rec paper.
@@ -185,7 +186,7 @@ class Options:
     claims: Sequence[Mapping[str, Any]] | None = None
     reference: str = "mpt_rec"
     stale: frozenset[str] = frozenset()
-    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     machine: str | None = None
     search: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
@@ -195,6 +196,23 @@ class Options:
             return self.margin
         names = (f"{dataset}/{task}", f"{dataset.partition('@')[0]}/{task}", task, metric, "default")
         return next((self.margin[name] for name in names if name in self.margin), DEFAULT_MARGIN)
+
+    def declares(self, method: str) -> bool:
+        """Whether the suite has variants of this method."""
+        return any(values.get("method") == method for values in self.variants.values())
+
+    def place(self, variant: Variant) -> int:
+        """0 for a method as it is, else the place from 1 of the variant among those that the suite declares: the one
+        with most values of those that its config has."""
+        own = {name: canonical(value) for name, value in json.loads(variant.config).items()} | {
+            "method": variant.method
+        }
+        fitting = {}
+        for place, values in enumerate(self.variants.values(), start=1):
+            made_by = {name: value if name == "method" else canonical(value) for name, value in values.items()}
+            if len(made_by) > 1 and made_by.items() <= own.items():
+                fitting[place] = len(made_by)
+        return max(fitting, key=lambda place: fitting[place], default=0)
 
     def file(self, key: Key, name: str) -> Path | None:
         """The array file of that name beside the record, in the first result tree that has it."""
@@ -228,12 +246,15 @@ class Group:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """Rows in order: the single-task reference, then as in ``titles``, then by name."""
+        """Rows in order: the single-task reference, then as in ``titles``, then by name; a method as it is before the
+        variants that the suite declares, in its order."""
         order = {name: place for place, name in enumerate(self.titles)}
-        found = {variant_of(record) for record in self.records}
-        return tuple(
-            sorted(found, key=lambda v: (v.method != SINGLE_TASK, order.get(v.method, len(order)), v.method, v.config))
-        )
+
+        def place(v: Variant) -> tuple[bool, int, str, int, str]:
+            own = self.options.place(v)
+            return v.method != SINGLE_TASK, order.get(v.method, len(order)), v.method, own, v.config
+
+        return tuple(sorted({variant_of(record) for record in self.records}, key=place))
 
     @cached_property
     def labels(self) -> Mapping[Variant, str]:
@@ -242,7 +263,7 @@ class Group:
         for variant in self.variants:
             siblings = [other for other in self.variants if other.method == variant.method]
             title = self.titles.get(variant.method) or variant.method
-            main = self.main_variant(siblings) if self.options.defaults.get(variant.method) else None
+            main = self.main_variant(siblings) if self.options.declares(variant.method) else None
             if main is None:
                 difference = _difference(json.loads(variant.config), [json.loads(other.config) for other in siblings])
             else:  # the main variant bears the plain title, the others say how they differ from it
@@ -375,13 +396,11 @@ class Group:
         return self.main_variant(named or [v for v in several if v.method == several[0].method])
 
     def main_variant(self, variants: Sequence[Variant]) -> Variant | None:
-        """Of a method's variants the one nearest to its defaults, else the one with most runs, else the first."""
+        """Of a method's variants the one that the suite does not declare, else the one with most runs, else the first
+        of those with the shortest config."""
 
-        def rank(variant: Variant) -> tuple[int, int, int]:
-            defaults = self.options.defaults.get(variant.method, {})
-            own = json.loads(variant.config)
-            agreeing = sum(name in own and canonical(own[name]) == canonical(v) for name, v in defaults.items())
-            return agreeing, self._runs_of[variant], -len(variant.config)
+        def rank(variant: Variant) -> tuple[bool, int, int]:
+            return self.options.place(variant) == 0, self._runs_of[variant], -len(variant.config)
 
         return max(variants, key=rank, default=None)
 

@@ -99,6 +99,13 @@ def test_a_picture_of_other_data_is_noticed(out: Path) -> None:
     assert report.check(out, TITLES) == []
 
 
+def test_a_figure_that_was_not_drawn_is_no_difference_and_half_of_one_is(out: Path) -> None:
+    for path in out.glob("figures/trade_off-census.*"):
+        path.unlink()
+    (out / "figures/forest-census.png").unlink()
+    assert report.check(out, TITLES) == ["figures/forest-census.png: missing"]
+
+
 def test_pictures_that_are_up_to_date_are_kept_and_others_drawn_again(out: Path) -> None:
     places = sorted(out.glob("figures/*.p*"))
     for path in places:

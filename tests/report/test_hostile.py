@@ -151,9 +151,29 @@ def test_variants_of_a_method_are_rows_of_their_own_named_by_what_differs(tmp_pa
     found = tables(tmp_path / "a", records)
     names = [row.cells["method"].text for row in found["old_tasks"].rows]
     assert names == ["SingleTask", "MPT-Rec (fusion=fw)", "MPT-Rec"]
-    found = tables(tmp_path / "b", records, defaults={"mpt_rec": {"width": 4, "fusion": "fw"}})
-    assert [r.cells["method"].text for r in found["old_tasks"].rows][1] == "MPT-Rec"
     assert found["variants"].caption == "census: variants of MPT-Rec"
+
+
+def test_of_the_variants_that_a_suite_declares_the_method_as_it_is_bears_the_plain_name_and_is_what_claims_speak_of(
+    tmp_path: Path,
+) -> None:
+    records = made.study({"mpt_rec": 0.94})
+    for config, value in (({"width": 4, "fusion": "kl"}, 0.95), ({"width": 8, "fusion": "fw"}, 0.96)):
+        for record in made.study({"mpt_rec": value}):
+            if record.key.method == "mpt_rec":
+                record.key.config = config
+                record.run_id = run_id(record.key)
+                records.append(record)
+    for record in records:
+        if record.key.method == "mpt_rec" and record.key.config == {"width": 4}:
+            record.key.config = {"width": 4, "fusion": "fw"}
+            record.run_id = run_id(record.key)
+    declared = {"kl": {"method": "mpt_rec", "fusion": "kl"}, "wide": {"method": "mpt_rec", "width": 8}}
+    found = tables(tmp_path, records, variants=declared)
+    names = [row.cells["method"].text for row in found["old_tasks"].rows]
+    assert names == ["SingleTask", "MPT-Rec", "MPT-Rec (fusion=kl)", "MPT-Rec (width=8)"]
+    contests = [row.cells["contest"].text or "" for row in found["claims"].rows]
+    assert any("MPT-Rec" in text for text in contests) and not any("=" in text for text in contests)
 
 
 def test_no_single_task_reference_means_no_gain(tmp_path: Path) -> None:

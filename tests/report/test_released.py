@@ -24,8 +24,8 @@ def run(seed: int, width: int, test: float, validation: float, dataset: str = "c
 
 def rows(tmp_path: Path, records: list[Record]) -> dict[str, list[tuple[str, float | None]]]:
     out = made.write(tmp_path, records)
-    defaults = {"mpt_rec": {"width": 4}}
-    tables = [t for t in report.report(out, TITLES, defaults=defaults).tables if t.name.startswith("released-")]
+    variants = {"wide": {"method": "mpt_rec", "width": 8}, "wider": {"method": "mpt_rec", "width": 16}}
+    tables = [t for t in report.report(out, TITLES, variants=variants).tables if t.name.startswith("released-")]
     found: dict[str, list[tuple[str, float | None]]] = {}
     for table in tables:
         for row in table.rows:
