@@ -88,8 +88,18 @@ def _old_tasks(group: Group, slug: str) -> Table | None:
     return Table(f"old_tasks-{slug}", _spoken(group, caption), tuple(columns), tuple(rows))
 
 
+def _most_harmed(group: Group, losses: Sequence[Comparison], most: int) -> list[str]:
+    """Of the old tasks, in their order, those with the largest mean losses."""
+    worst = dict.fromkeys(group.old_tasks, 0.0)
+    for loss in losses:
+        if loss.task in worst and loss.sample.values:
+            worst[loss.task] = max(worst[loss.task], stats.mean(list(loss.sample.values.values())))
+    chosen = sorted(worst, key=lambda task: -worst[task])[:most]
+    return [task for task in group.old_tasks if task in chosen]
+
+
 def _harm(group: Group, slug: str, losses: Sequence[Comparison]) -> Table | None:
-    tasks = group.old_tasks[: MOST_COLUMNS - 3]
+    tasks = _most_harmed(group, losses, MOST_COLUMNS - 3)
     columns = [Column("method", "Method", "text")]
     columns += [Column(task, task, signed=True, better=-1, group="Loss of AUC") for task in tasks]
     columns += [Column("at_most", "At most", signed=True), Column("verdict", "Verdict", "text")]
@@ -106,8 +116,11 @@ def _harm(group: Group, slug: str, losses: Sequence[Comparison]) -> Table | None
         rows.append(Row(cells, rule_above=first))
     caption = (
         f"What {', '.join(group.new_tasks)} costs the old tasks: score before minus after. At most: upper end of the "
-        "simultaneous 95 % interval over seeds and test rows, for the worse task."
+        "simultaneous 95 % interval over seeds and test rows, for the worst task."
     )
+    if len(tasks) < len(group.old_tasks):
+        caption += f" Columns: the {len(tasks)} of {len(group.old_tasks)} old tasks that lose most in some row; the "
+        caption += "bound and the verdict are over all."
     return Table(f"harm-{slug}", _spoken(group, caption), tuple(columns), tuple(rows))
 
 

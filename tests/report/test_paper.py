@@ -46,6 +46,20 @@ def test_at_most_seven_columns_with_the_names_of_the_field(found: report.Report)
     assert {f"tables/paper/{t.name}.{e}" for t in found.paper for e in ("tex", "md")} <= set(files)
 
 
+def test_of_many_old_tasks_those_that_lose_most_are_shown_and_the_caption_says_so(tmp_path: Path) -> None:
+    old = ["a", "b", "c", "d", "e"]
+    records = []
+    for seed in range(3):
+        before = dict.fromkeys(old, 0.8 + seed / 1000)
+        after = before | {"c": 0.75, "e": 0.6, "new": 0.7}
+        records += [made.record("m", arm, seed, scores, dataset="x", old=old, new=["new"])
+                    for arm, scores in (("stage0", before), ("joint", after))]  # fmt: skip
+    tables = report.report(made.write(tmp_path, records), TITLES).paper
+    table = next(t for t in tables if t.name.startswith("harm"))
+    assert [column.key for column in table.columns][1:5] == ["a", "b", "c", "e"]
+    assert "Columns: the 4 of 5 old tasks that lose most" in table.caption
+
+
 def test_digits_are_the_same_in_a_whole_column(found: report.Report) -> None:
     table = next(t for t in found.paper if t.name.startswith("new_task"))
     shown = [paper.fixed(row.cells["gain"], table.columns[2]) for row in table.rows]
