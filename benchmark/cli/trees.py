@@ -104,8 +104,11 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     stated = _json(out / SUITE_FILE)
     if isinstance(stated, dict):  # a tree made by hand has the default ones
         _check_margin(out, stated.get("margin"))
-        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"), ("variants", "variants"))
+        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"))
         options |= {name: stated[key] for name, key in named if stated.get(key)}
+        variants = stated.get("variants")
+        if isinstance(variants, dict):  # a foreign tree's file may hold anything
+            options["variants"] = {name: values for name, values in variants.items() if isinstance(values, dict)}
     return options
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
+from benchmark.cli.trees import report_options
 from benchmark.records.record import Record, run_id
 from benchmark.report import arrays, figures, writers
 from benchmark.report.groups import group_records
@@ -174,6 +176,14 @@ def test_of_the_variants_that_a_suite_declares_the_method_as_it_is_bears_the_pla
     assert names == ["SingleTask", "MPT-Rec", "MPT-Rec (fusion=kl)", "MPT-Rec (width=8)"]
     contests = [row.cells["contest"].text or "" for row in found["claims"].rows]
     assert any("MPT-Rec" in text for text in contests) and not any("=" in text for text in contests)
+
+
+def test_variants_come_from_the_tree_s_own_suite_and_what_is_none_is_passed_over(tmp_path: Path) -> None:
+    suite = {"variants": {"kl": {"method": "mpt_rec", "fusion": "kl"}, "broken": 3}}
+    (tmp_path / "suite.json").write_text(json.dumps(suite))
+    assert report_options(tmp_path)["variants"] == {"kl": suite["variants"]["kl"]}
+    (tmp_path / "suite.json").write_text('{"variants": [1]}')
+    assert "variants" not in report_options(tmp_path)
 
 
 def test_no_single_task_reference_means_no_gain(tmp_path: Path) -> None:
