@@ -186,7 +186,7 @@ def draw_label_share(drawn: Figure, rows: Sequence[Row]) -> None:
                 markersize=4, linestyle=styles[arms.index(arm) % 4], elinewidth=0.6,
             )  # fmt: skip
     axes.set_xscale("log")
-    logarithmic_counts(axes.xaxis, " %")
+    logarithmic_counts(axes.xaxis, " %", [100 * row["share"] for row in rows])
     axes.set_xlabel("labels of the new task used for training")
     axes.set_ylabel(f"test score of {rows[0]['task']}")
     legend_below(drawn, methods, arms)

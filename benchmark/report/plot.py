@@ -212,11 +212,11 @@ def rank_lines(axes: Axes, rows: Sequence[Row], value: str, shades: Sequence[str
     axes.scatter(x, y, 12, list(shades), zorder=3)
 
 
-def logarithmic_counts(axis: Axis, unit: str = "") -> None:
-    """Ticks such as 1k, 20k, 3M on a logarithmic axis; few enough not to touch."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def logarithmic_counts(axis: Axis, unit: str = "", at: Sequence[float] = ()) -> None:
+    """Ticks such as 1k, 20k, 3M on a logarithmic axis; few enough not to touch, or ``at`` what was tried."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(10, subs=(1.0, 3.0), numticks=8))
+    axis.set_major_locator(FixedLocator(sorted(set(at))) if at else LogLocator(10, subs=(1.0, 3.0), numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value) + unit))
     axis.set_minor_formatter(NullFormatter())
 

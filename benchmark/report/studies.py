@@ -233,7 +233,7 @@ def draw_scarce(drawn: Figure, rows: Sequence[Row]) -> None:
     for axes, name, title in ((left, "score", "test score of the new task"), (right, "gain", "gain over single task")):
         axes.set_xscale("log")
         lines(axes, rows, "share", name, apart=0.12)
-        logarithmic_counts(axes.xaxis, " %")
+        logarithmic_counts(axes.xaxis, " %", [row["share"] for row in rows])
         axes.set_xlabel("labels of the new task")
         axes.set_ylabel(title)
     right.axhline(0, color="#999999", linewidth=0.7)
