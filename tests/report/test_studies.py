@@ -124,6 +124,13 @@ def scarce(frozen, joint):
     return records
 
 
+def test_ticks_of_scarce_labels_stand_at_the_shares_that_were_tried():
+    ((_, plot),) = studies.scarce_labels(group_records(scarce((0.72, 0.74), (0.6, 0.75)), TITLES))
+    with style.figure(plot.height, plot.width) as drawn:
+        plot.draw(drawn, plot.rows)
+        assert [list(axes.get_xticks()) for axes in drawn.axes] == [[1.0, 100.0]] * 2
+
+
 def test_scarce_labels_say_at_which_shares_a_way_lies_ahead():
     ((table, plot),) = studies.scarce_labels(group_records(scarce((0.72, 0.74), (0.6, 0.75)), TITLES))
     assert "ahead of joint retraining at these shares of the labels, in %: Method M frozen at 1." in table.caption
