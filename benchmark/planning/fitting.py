@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NEAR = 0.25
 """An arm counts as of a size when it trains at most this share more or fewer weights."""
 
+SIZES = ("rank", "width", "length")
+"""Options by which an arm trains more or fewer weights. Other whole numbers count epochs."""
+
 
 @dataclass(frozen=True)
 class Sized:
@@ -62,8 +65,8 @@ def _no_room(method: str, config: tuple, arm: str, old: tuple, order: tuple) -> 
 
 
 def size_option(arm: Arm) -> str | None:
-    """The option by which an arm trains more or fewer weights: its first whole number."""
-    return next((name for name, value in arm.options.items() if isinstance(value, int)), None)
+    """The option by which an arm trains more or fewer weights, if it has one."""
+    return next((name for name in SIZES if name in arm.options), None)
 
 
 def fitted(count: Callable[[Mapping[str, float]], int], arm: Arm, options: Mapping[str, float], target: int) -> Sized:

@@ -120,11 +120,13 @@ def test_shares_of_labels_continue_one_stage_0_and_too_few_positives_are_skipped
 
 def test_options_are_fitted_to_a_size_and_what_cannot_reach_it_is_skipped():
     prepare("synthetic")
-    plan = make_plan(suite(arms=("frozen", "lora"), trained_weights=(2000, 40_000, 10**9)), look=at_hand)
+    plan = make_plan(suite(arms=("frozen", "lora", "lwf"), trained_weights=(2000, 40_000, 10**9)), look=at_hand)
     sizes = [int(run.note.split()[1].replace(",", "")) for run in plan.runs if run.key.arm == "lora"]
     assert any(abs(size - 40_000) < 1000 for size in sizes)
     (own,) = [run for run in plan.runs if run.key.arm == "frozen"]
     assert own.note.startswith("trains ") and own.key.arm_config == {}
+    (whole,) = [run for run in plan.runs if run.key.arm == "lwf"]  # a warm-up in epochs is no size
+    assert whole.note.startswith("trains ") and whole.key.arm_config == {"strength": 1.0, "warm_up": 1}
     assert {skip.arm for skip in plan.skips} >= {"frozen"} and all("the nearest is" in s.reason for s in plan.skips)
 
 
