@@ -23,6 +23,7 @@ from benchmark.report import stats
 from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
 from benchmark.report.measures import (
+    adds_to_frozen,
     arm_title,
     before_and_after,
     exact,
@@ -239,7 +240,7 @@ def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], st
     methods = claim.against or tuple(dict.fromkeys(v.method for v in group.variants if v.method != SINGLE_TASK))
     arms = claim.against_arms or (claim.arm,)
     opponents = [row for method in methods for name in arms for row in _rows(group, method, name)]
-    opponents = [row for row in opponents if row != (variant, arm)]
+    opponents = [row for row in opponents if row != (variant, arm) and not _holds(row, (variant, arm))]
     lacking = f"runs to compare with: {' or '.join(arms)} of {', '.join(claim.against) or 'another method'}"
     made = []
     for other in opponents:
@@ -251,6 +252,14 @@ def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], st
             if contest.item.sample.values:
                 made.append(contest)
     return made, lacking
+
+
+def _holds(other: tuple[Variant, str], subject: tuple[Variant, str]) -> bool:
+    """Whether a row trains the very thing that a claim speaks of, and more: LoRA on MPT-Rec trains its prompt as well.
+
+    Such a row says what the addition adds. It is no other way to do without the prompt, so no claim is held against it.
+    """
+    return other[0] == subject[0] and subject[1].partition(" (")[0] == "frozen" and adds_to_frozen(other[1])
 
 
 def _contest(

@@ -8,7 +8,17 @@ from dataclasses import replace
 from benchmark.report import stats
 from benchmark.report.comparisons import VERDICTS, Comparison, across_arms
 from benchmark.report.groups import Group, Variant
-from benchmark.report.measures import arm_title, cell, exact, finder, footer, label, reference_row, trained
+from benchmark.report.measures import (
+    adds_to_frozen,
+    arm_title,
+    cell,
+    exact,
+    finder,
+    footer,
+    label,
+    reference_row,
+    trained,
+)
 from benchmark.report.model import Cell, Column, Row, Table
 
 TESTED = (
@@ -126,9 +136,17 @@ def every_arm(group: Group, task: str, slug: str) -> Table | None:
         (
             f"Positive: better than {name}. weights: those trained for {task}, as a multiple of that row's "
             f"{own or 0:,.0f}; equal: within a factor of {EQUAL_WEIGHTS:g}.",
+            *_additions(found),
             *_notes(group, found),
         ),
     )
+
+
+def _additions(found: Sequence[Comparison]) -> list[str]:
+    """What has to be known to read a light row of the method that it is compared with."""
+    arms = dict.fromkeys(arm_title(item.arm.partition(" (")[0]) for item in found if adds_to_frozen(item.arm))
+    named = ", ".join(arms)
+    return [f"{named}: trained beside all that the frozen row of the same method trains."] if arms else []
 
 
 def starred(found: Cell, item: Comparison) -> Cell:

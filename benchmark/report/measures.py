@@ -13,6 +13,7 @@ from benchmark.report import transfer
 from benchmark.report.groups import SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine
 from benchmark.report.model import Cell
 from benchmark.report.stats import LEVEL
+from benchmark.spec.arms import ARMS
 
 Finder = Callable[[int], Record | None]
 Measure = Callable[[Record], float | str | None]
@@ -108,6 +109,12 @@ def arm_title(arm: str) -> str:
     """What a column or legend calls an arm; options by which its runs differ stay behind it in brackets."""
     name, bracket, options = arm.partition(" (")
     return ARM_TITLES.get(name, name) + bracket + options
+
+
+def adds_to_frozen(arm: str) -> bool:
+    """Whether an arm trains all that the frozen row of the same method trains, and parts of its own besides."""
+    known = ARMS.get(arm.partition(" (")[0])
+    return known is not None and known.adaptation != "" and not known.own_head
 
 
 def cell(group: Group, sample: Sample) -> Cell:

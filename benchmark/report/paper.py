@@ -15,6 +15,7 @@ from benchmark.report.comparisons import Comparison
 from benchmark.report.cost import pareto
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
+    adds_to_frozen,
     arm_title,
     cell,
     delta_m,
@@ -49,7 +50,8 @@ def paper_tables(group: Group, slug: str, losses: Sequence[Comparison]) -> list[
 
 
 def name(group: Group, variant: Variant, arm: str) -> str:
-    """A row in the field's words: ``MMoE*`` is MMoE with a frozen backbone, the prompt method bears no star."""
+    """A row in the field's words: ``MMoE*`` is MMoE with a frozen backbone, the prompt method bears no star, and
+    ``MMoE+LoRA`` trains the rank-decomposed updates beside what ``MMoE*`` trains."""
     title = group.labels[variant]
     title = SHORT.get(title, title)
     kind, bracket, options = arm.partition(" (")
@@ -59,7 +61,8 @@ def name(group: Group, variant: Variant, arm: str) -> str:
         return (
             f"{title}{bracket}{options}" if variant.method == group.options.reference else f"{title}*{bracket}{options}"
         )
-    return f"{title}, {'ft' if kind == 'finetune' else arm_title(kind)}{bracket}{options}"
+    between = "+" if adds_to_frozen(kind) else ", "
+    return f"{title}{between}{'ft' if kind == 'finetune' else arm_title(kind)}{bracket}{options}"
 
 
 def _old_tasks(group: Group, slug: str) -> Table | None:
@@ -155,8 +158,14 @@ def _new_task(group: Group, task: str, slug: str) -> Table | None:
     caption = (
         f"The new task {task}. Gain: over a single-task model; to joint: what joint training of the same method has "
         "more; trained: number of weights and share of the joint model's. *: frozen backbone; ft: fine-tuned."
+        + _plus(group)
     )
     return Table(_stem("new_task", group, task, slug), _spoken(group, caption), columns, tuple(rows))
+
+
+def _plus(group: Group) -> str:
+    named = any(adds_to_frozen(arm) for _, arm, _ in taken_in(group))
+    return " +: trained beside all that the frozen row of the method trains." if named else ""
 
 
 def _trade_off(group: Group, task: str, slug: str) -> Table | None:
@@ -182,7 +191,7 @@ def _trade_off(group: Group, task: str, slug: str) -> Table | None:
     caption = (
         f"What {task} costs and gains. Worst loss: of the old tasks, before minus after; gain: over a single-task "
         "model. Front: no other row is at least as good in both and better in one, else how many are; on it: share of "
-        "bootstrap draws (seeds and test rows) with the row on the front. Trained: number of weights."
+        "bootstrap draws (seeds and test rows) with the row on the front. Trained: number of weights." + _plus(group)
     )
     return Table(_stem("trade_off", group, task, slug), _spoken(group, caption), columns, tuple(rows))
 

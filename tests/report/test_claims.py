@@ -216,6 +216,24 @@ def test_claims_are_supported_contradicted_undecided_or_not_run(predicted: Path)
     assert "same number on every seed" in harmless.found
 
 
+def test_what_comes_on_top_of_the_prompt_is_no_other_way_than_the_prompt(tmp_path: Path) -> None:
+    """LoRA on the prompt method trains the prompt, too; a linear probe there does without it."""
+    records = made.study({"shared_bottom": 0.94, "mpt_rec": 0.95}, range(5), arms=("lora", "linear_probe"))
+    ways = {"against_arms": ("lora", "linear_probe")}
+    (against_all,) = verdicts(made.write(tmp_path / "all", records), claim(**ways))
+    against = {(r.key.method, r.key.arm) for r in records if r.run_id in against_all.run_ids}
+    assert ("mpt_rec", "lora") not in against
+    only = [r for r in records if (r.key.method, r.key.arm) != ("shared_bottom", "lora")]
+    (probes,) = verdicts(made.write(tmp_path / "probes", only), claim(**ways))
+    assert "linear probe" in probes.contest
+    alone = [r for r in only if r.key.arm != "linear_probe"]
+    (none,) = verdicts(made.write(tmp_path / "none", alone), claim(**ways))
+    assert none.word == "not run"
+    # An ordinary comparison of arms still has the row.
+    (table,) = [t for t in report.report(tmp_path / "all", TITLES).tables if t.name.startswith("across_arms")]
+    assert "LoRA: trained beside all that the frozen row" in " ".join(table.footer)
+
+
 def test_claims_about_the_old_tasks_are_judged_where_no_new_task_comes(tmp_path: Path) -> None:
     """The suite of the paper's two-task stage states its own claims; they get a verdict."""
     stated = load_suite("paper_two_task")

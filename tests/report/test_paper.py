@@ -41,7 +41,8 @@ def test_at_most_seven_columns_with_the_names_of_the_field(found: report.Report)
     assert max(len(table.columns) for table in found.paper) <= paper.MOST_COLUMNS
     table = next(t for t in found.paper if t.name.startswith("new_task"))
     names = [row.cells["method"].text for row in table.rows]
-    assert {"Shared*", "MMoE*", "MPT-Rec", "MMoE, ft", "MMoE, LoRA", "MMoE, joint"} <= set(names)
+    assert {"Shared*", "MMoE*", "MPT-Rec", "MMoE, ft", "MMoE+LoRA", "MMoE, joint"} <= set(names)
+    assert "beside all that the frozen row" in table.caption
     files = found.files()
     assert {f"tables/paper/{t.name}.{e}" for t in found.paper for e in ("tex", "md")} <= set(files)
 
