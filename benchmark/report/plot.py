@@ -106,7 +106,7 @@ def legend_below(
     """Methods by colour, arms by shape, trained parameters by area."""
     from matplotlib.lines import Line2D
 
-    def point(colour: str, shape: str, diameter: float, label: str) -> Line2D:
+    def point(colour: str, shape: style.Marker, diameter: float, label: str) -> Line2D:
         return Line2D([], [], linestyle="", marker=shape, color=colour, markersize=diameter, markeredgecolor="black",
                       markeredgewidth=0.4, label=label)  # fmt: skip
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +21,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 PALETTE = 128
 """Colours of a PNG: those that are used, and the shades between them along edges."""
 
-MARKERS = {"joint": "s", "frozen": "o", "finetune": "^", "scratch": "X"}
-OTHER_MARKERS = ("D", "v", "P", "<", ">", "p", "h")
+Marker = str | tuple[int, Literal[1], int]
+"""A marker of matplotlib; (points, 1, degrees) is a star, turned."""
+
+MARKERS: dict[str, Marker] = {"joint": "s", "frozen": "o", "finetune": "^", "scratch": "X"}
+OTHER_MARKERS: tuple[Marker, ...] = (
+    "D", "v", "P", "<", ">", "p", "h", (5, 1, 0), "d", (4, 1, 0), (4, 1, 45), (6, 1, 0), (9, 1, 0), (5, 1, 180),
+)  # fmt: skip
+"""As many as the suite ``arms`` has arms besides those above."""
 
 SETTINGS: Any = {
     "font.size": 8,
@@ -91,7 +97,7 @@ def _save_png(drawn: Figure, path: Path, stamp: str) -> None:
     picture.save(path, "PNG", optimize=True, dpi=(dpi, dpi), pnginfo=note)
 
 
-def marker(arm: str, arms: list[str]) -> str:
+def marker(arm: str, arms: list[str]) -> Marker:
     """One shape per arm; arms that this file does not know share the remaining shapes in order."""
     others = [other for other in arms if other not in MARKERS]
     return MARKERS.get(arm) or OTHER_MARKERS[others.index(arm) % len(OTHER_MARKERS)]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from benchmark import report
+from benchmark.planning.suite import load_suite
 from benchmark.records.record import run_directory, run_id
 from benchmark.report import drawing, figures, plot, style
+from benchmark.report.html import charts
 from benchmark.report.measures import arm_title
 from benchmark.report.plot import Plot, area, palette, short_count
 from tests.report import made
@@ -156,6 +158,12 @@ def test_methods_are_told_apart_without_colour(count: int) -> None:
     assert len(set(strokes)) == count
     assert plot.numbered(["m"] * count)
     assert {plot.ink(colour) for colour in ("#000000", "#0072B2")} == {"white"} and plot.ink("#E69F00") == "black"
+
+
+def test_the_arms_of_the_largest_suite_have_shapes_of_their_own() -> None:
+    arms = list(load_suite("arms").arms)
+    assert len(arms) > 15 and len({style.marker(arm, arms) for arm in arms}) == len(arms)
+    assert len({charts.SHAPES[style.marker(arm, arms)] for arm in arms}) == len(arms)
 
 
 def test_a_long_name_keeps_both_of_its_ends() -> None:

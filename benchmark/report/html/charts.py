@@ -11,13 +11,24 @@ from dataclasses import dataclass, field
 
 from benchmark.report.measures import arm_title
 from benchmark.report.plot import Row, short_count, unique
-from benchmark.report.style import COLOURS, MARKERS, OTHER_MARKERS, marker
+from benchmark.report.style import COLOURS, MARKERS, OTHER_MARKERS, Marker, marker
 
 WIDTH, HEIGHT = 640.0, 400.0
 LEFT, RIGHT, TOP, BOTTOM = 72.0, 16.0, 14.0, 52.0
 LONGEST_LINE = 200
 
-SHAPES = {
+
+def _star(points: int, degrees: int) -> str:
+    """A path with this many points, turned counter-clockwise; the inner corners lie where matplotlib has them."""
+    corners = []
+    for place in range(2 * points):
+        angle = math.pi * (place / points + degrees / 180)
+        radius = 1.5 if place % 2 == 0 else 0.57
+        corners.append(f"{-radius * math.sin(angle):.2f},{-radius * math.cos(angle):.2f}")
+    return f"M{'L'.join(corners)}Z"
+
+
+SHAPES: dict[Marker, str] = {
     "s": "M-1,-1H1V1H-1Z",
     "o": "M-1.1,0A1.1,1.1 0 1 1 1.1,0A1.1,1.1 0 1 1 -1.1,0Z",
     "^": "M0,-1.3L1.2,.9H-1.2Z",
@@ -29,6 +40,8 @@ SHAPES = {
     ">": "M1.3,0L-.9,-1.2V1.2Z",
     "p": "M0,-1.3L1.24,-.4L.76,1.05H-.76L-1.24,-.4Z",
     "h": "M0,-1.3L1.13,-.65V.65L0,1.3L-1.13,.65V-.65Z",
+    "d": "M0,-1.5L.9,0L0,1.5L-.9,0Z",
+    **{shape: _star(shape[0], shape[2]) for shape in OTHER_MARKERS if not isinstance(shape, str)},
 }
 assert {*MARKERS.values(), *OTHER_MARKERS} <= set(SHAPES)
 
