@@ -43,6 +43,14 @@ def test_the_same_records_give_the_same_bytes_and_the_numbers_of_the_tables(tmp_
     assert "unchanged" in row(text, "Shared-Bottom", "frozen")
 
 
+def test_the_trade_off_says_which_loss_it_shows(tmp_path: Path) -> None:
+    """The point of joint lies at the loss of the task that loses most (.002), not at the mean of both (.0015)."""
+    text = page(tmp_path, made.study({"shared_bottom": 0.940}))
+    assert "worst degradation of an old task" in text and "mean degradation of" not in text
+    figure = text[text.index("What education gains and what it costs") :]
+    assert re.search(r"joint.{0,200}\+?0\.0020", figure[: figure.index("</figure>")], re.DOTALL)
+
+
 def test_every_row_leads_to_its_runs_and_the_runs_they_rest_on(tmp_path: Path) -> None:
     records = made.study({"shared_bottom": 0.940})
     found = data(page(tmp_path, records))

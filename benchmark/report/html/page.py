@@ -104,7 +104,7 @@ def _charts(group: Group) -> list[charts.Chart]:
     made = []
     for task in group.new_tasks:
         if plot := figures.trade_off(group, task, ""):
-            labels = "mean degradation of the old tasks (left is better)", f"gain of {task} (up is better)"
+            labels = "worst degradation of an old task (left is better)", f"gain of {task} (up is better)"
             title = f"What {task} gains and what it costs the old tasks"
             made.append(charts.scatter(plot.rows, title, "degradation", "gain", labels))
         if plot := figures.parameters(group, task, ""):
