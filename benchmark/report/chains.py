@@ -101,11 +101,28 @@ class Chain:
         """What became of a task that was known before the stage, by its scores since it was learnt."""
         learnt = 0 if task in self.old else self.order.index(task) + 1
         measured = transfer.backward_transfer if measure == "backward" else transfer.forgetting
+        earlier = [self.score(done, place, task) for place in range(learnt, stage)]
+        compared = earlier[0] if measure == "backward" else _best(earlier)
 
         def change(scores: Sequence[float]) -> float | None:
             return measured([{task: score} for score in scores], [task])
 
-        return combine([self.score(done, place, task) for place in range(learnt, stage + 1)], change)
+        return combine([compared, self.score(done, stage, task)], change)
+
+
+def _best(samples: Sequence[Sample]) -> Sample:
+    """The highest of several scores, seed by seed, with its own noise of test rows.
+
+    Of equal ones it is the first: a derivative of the maximum, as `combine` takes it, would count each of them.
+    """
+    seeds = [seed for seed in samples[0].values if all(seed in sample.values for sample in samples)]
+    best = {seed: max(samples, key=lambda sample: sample.values[seed]) for seed in seeds}
+    return replace(
+        samples[0],
+        values={seed: sample.values[seed] for seed, sample in best.items()},
+        codes={seed: code for sample in samples for seed, code in sample.codes.items()},
+        rows={seed: sample.rows[seed] for seed, sample in best.items() if seed in sample.rows},
+    )
 
 
 def _lacking(runs: Sequence[Record | None]) -> str | None:
@@ -262,27 +279,29 @@ def table(found: Sequence[Chain], name: str) -> Table:
 
 
 def answer(found: Sequence[Chain]) -> str:
-    """What the chains say, in two sentences: the best average in the end, and who forgot."""
+    """What the chains say, in two sentences: the best average in the end, and who clearly forgot."""
     averages: dict[str, list[float]] = defaultdict(list)
-    losses: dict[str, list[float]] = defaultdict(list)
+    losses: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for chain in found:
         average, backward = (chain.sample(len(chain.order), name) for name in ("average", "backward"))
         name = f"{chain.title}, {arm_title(chain.arm)}"
         if (value := mean_of(average)) is not None:
             averages[name].append(value)
         if (value := mean_of(backward)) is not None:
-            losses[name].append(value)
+            losses[name].append((value, half_width_of(backward) or 0.0))
     if not averages:
         return "No chain is complete yet."
     best = max(averages, key=lambda name: sum(averages[name]) / len(averages[name]))
     text = f"After the last task the highest average score is {sum(averages[best]) / len(averages[best]):.4f} ({best})"
     if losses:
-        worst = min(losses, key=lambda name: min(losses[name]))
-        still = sum(all(value == 0.0 for value in values) for values in losses.values())
-        text += (
-            f"; of {len(losses)} ways {still} changed no earlier task at all, and the earlier tasks lost most with "
-            f"{worst} (backward transfer {min(losses[worst]):+.4f})"
-        )
+        still = sum(all(value == 0.0 for value, _ in values) for values in losses.values())
+        clear = [(value, name) for name, values in losses.items() for value, half in values if value + half < 0]
+        text += f"; of {len(losses)} ways {still} changed no earlier task at all, and "
+        if clear:
+            lowest, worst = min(clear)
+            text += f"the earlier tasks lost most with {worst} (backward transfer {lowest:+.4f})"
+        else:
+            text += "the earlier tasks clearly lost with none"
     return sentence(text)
 
 

@@ -24,10 +24,10 @@ def cell(table, column, **where):
 
 
 def chain(scores, order=("b", "c"), arm="finetune", seed=0):
-    """Records of one chain from the scores after stage 0, 1 and 2."""
-    place = {"dataset": "d", "old": ["a"], "new": ["b", "c"]}
+    """Records of one chain from the scores after stage 0, 1, 2 and so on."""
+    place = {"dataset": "d", "old": ["a"], "new": sorted(order)}
     found = [made.record("m", "stage0", seed, scores[0], total=1000, **place)]
-    for stage in (1, 2):
+    for stage in range(1, len(scores)):
         run = made.record(
             "m", arm, seed, scores[stage], total=1000 + 10 * stage, trainable=10, tasks=[order[stage - 1]], **place
         )
@@ -53,6 +53,16 @@ def test_measures_along_a_chain_are_those_computed_by_hand():
     assert "backward transfer -0.0750" in table.caption and plot.rows[0]["answer"] in table.caption
 
 
+def test_a_loss_within_the_noise_of_the_seeds_is_not_said_to_be_one():
+    for spread, said in ((0.02, "clearly lost with none"), (0.0001, "lost most with Method M, fine-tuned")):
+        records = []
+        for seed, sign in enumerate((1, -1, 1)):
+            after = {"a": 0.89 + sign * spread, "b": 0.7}
+            records += chain([{"a": 0.9}, after, {**after, "c": 0.75}], seed=seed)
+        ((table, _),) = chains.study(chains.chains(records, TITLES))
+        assert said in table.caption
+
+
 def test_what_compares_the_stages_of_a_chain_knows_the_noise_of_test_rows():
     """Two seeds that agree to the bit say nothing of another draw of test rows; the intervals of differences do."""
     generator = np.random.default_rng(0)
@@ -72,6 +82,24 @@ def test_what_compares_the_stages_of_a_chain_knows_the_noise_of_test_rows():
     unchanged = found.sample(2, "backward")  # of a to its first score, of b to its own; only a's rows are known
     assert unchanged.interval().mean == 0.0
     assert found.sample(1, "average").interval().half_width == 0.0  # a score's interval is over seeds, as elsewhere
+
+
+def test_what_no_stage_changed_was_not_forgotten_whatever_the_test_rows():
+    """Three equal scores before the last: none of them is better, and no draw of rows would make one so."""
+    generator = np.random.default_rng(0)
+    labels = (generator.random(4000) < 0.3).astype(np.float32)
+    rows = row_noise("binary", labels + generator.normal(0, 1, 4000), labels)
+    records = []
+    for seed in (0, 1):
+        stages = [{"a": 0.76 + seed / 100}, {"b": 0.7}, {"c": 0.7}, {"d": 0.7}]
+        scores = [{key: value for stage in stages[: n + 1] for key, value in stage.items()} for n in range(4)]
+        for record in (made_ := chain(scores, order=("b", "c", "d"), arm="frozen", seed=seed)):
+            for task in record.scores.values():
+                task.rows = rows
+        records += made_
+    (found,) = chains.chains(records, TITLES)
+    interval = found.sample(3, "forgetting").interval()
+    assert (interval.mean, interval.half_width) == (0.0, 0.0)
 
 
 def test_a_stage_that_failed_is_a_code_and_stages_after_it_too():
