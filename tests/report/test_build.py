@@ -106,6 +106,17 @@ def test_a_figure_that_was_not_drawn_is_no_difference_and_half_of_one_is(out: Pa
     assert report.check(out, TITLES) == ["figures/forest-census.png: missing"]
 
 
+def test_an_appendix_without_latex_is_no_difference_and_with_some_of_it_is(out: Path) -> None:
+    appendix = sorted(out.glob("tables/*.tex"))
+    for path in appendix[1:]:
+        path.unlink()
+    assert sorted(report.check(out, TITLES)) == [f"tables/{path.name}: missing" for path in appendix[1:]]
+    appendix[0].unlink()
+    assert report.check(out, TITLES) == []
+    next(out.glob("tables/paper/*.tex")).unlink()  # what goes into a paper is looked for
+    assert len(report.check(out, TITLES)) == 1
+
+
 def test_pictures_that_are_up_to_date_are_kept_and_others_drawn_again(out: Path) -> None:
     places = sorted(out.glob("figures/*.p*"))
     for path in places:
