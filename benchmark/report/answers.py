@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.report import style, transfer
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, records_hash
-from benchmark.report.measures import arm_title, degradation
+from benchmark.report.measures import arm_title, degradation, still_improving
 from benchmark.report.plot import Row, below, unique
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def origin(records: Sequence[Record]) -> tuple[str, ...]:
     return (
         f"Seeds {', '.join(map(str, seeds))}. Budget: {' or '.join(sorted(budgets))}. "
         f"Commit {', '.join(sorted(commits)) or 'unknown'}; {len(found)} records, hash {records_hash(found)}.",
+        *still_improving(found),
     )
 
 

@@ -232,7 +232,26 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
     if kinds:
         lines.append(f"Bits: {'; '.join(sorted(map(str, kinds)))}.")
     lines.append(f"Commit {', '.join(commits) or 'unknown'}; {len(group.records)} records, hash {group.records_hash}.")
-    return (*lines, *_warnings(group))
+    return (*lines, *still_improving(group.records), *_warnings(group))
+
+
+def still_improving(records: Iterable[Record]) -> list[str]:
+    """How many runs the budget ended while they still improved, by arm: what another budget may well change.
+
+    Their best epoch is their last one; what patience ends has its best epoch before.
+    """
+    ended, counted = Counter[str](), Counter[str]()
+    for record in records:
+        if record.status != "ok" or record.selection is None or record.selection.score is None:
+            continue
+        counted[record.key.arm] += 1
+        ended[record.key.arm] += record.selection.epoch == record.selection.epochs_run
+    if not ended.total():
+        return []
+    arms = sorted(+ended, key=lambda arm: (-ended[arm] / counted[arm], arm))
+    by_arm = ", ".join(f"{arm_title(arm)} {ended[arm]} of {counted[arm]}" for arm in arms)
+    said = f"{ended.total()} of {counted.total()} runs"
+    return [f"Still improving when the budget ended (best epoch: the last): {said}; {by_arm}."]
 
 
 def _warnings(group: Group) -> list[str]:

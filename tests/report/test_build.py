@@ -162,3 +162,20 @@ def test_files_of_several_problems_of_a_dataset_bear_the_new_task_and_a_hash_onl
     found = sorted(slugs(group_records([one, two, third], TITLES)))
     assert "census-education" in found
     assert len(set(found)) == 3 and "census-income" not in found, "two problems with the same new task need more"
+
+
+def test_tables_say_how_many_runs_the_budget_ended(tmp_path: Path) -> None:
+    """A run whose best epoch is its last might have gone on; one that patience ended has it before."""
+    records = []
+    for seed in range(3):
+        for arm in ("stage0", "joint", "frozen"):
+            run = made.record("m", arm, seed, {"income": 0.9, "marital": 0.9, "education": 0.8})
+            run.selection.epoch = 3 if arm == "joint" or (arm == "frozen" and seed == 0) else 1  # of three
+            records.append(run)
+    tables = report.report(made.write(tmp_path, records), TITLES).tables
+    (said,) = {line for table in tables for line in table.footer if line.startswith("Still improving")}
+    assert said.endswith("(best epoch: the last): 4 of 9 runs; joint 3 of 3, frozen 1 of 3.")
+    for run in records:
+        run.selection.epoch = 2
+    tables = report.report(made.write(tmp_path / "calm", records), TITLES).tables
+    assert not [line for table in tables for line in table.footer if line.startswith("Still improving")]
