@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,8 +57,14 @@ def advise(
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C by itself after ``seconds``; gives a function that tells whether the time was over."""
+    """Ctrl-C by itself after ``seconds``; gives a function that tells whether the time was over.
+
+    A script's background job is born with Ctrl-C ignored; meanwhile it is heard, or the time would never be over.
+    """
     over = threading.Event()
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    if deaf:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def strike() -> None:
         over.set()
@@ -70,3 +77,5 @@ def deadline(seconds: float) -> Iterator[Callable[[], bool]]:
         yield over.is_set
     finally:
         timer.cancel()
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -114,10 +116,21 @@ def test_the_deadline_strikes_once_and_not_after_its_block() -> None:
     with pytest.raises(KeyboardInterrupt), deadline(0.05) as late:
         while not late():
             pass
-        for _ in range(10_000_000):
-            pass
+        for _ in range(2000):
+            time.sleep(0.01)
     with deadline(30.0) as late:
         assert not late()
+
+
+def test_the_deadline_is_kept_in_the_background_of_a_script_where_ctrl_c_is_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), deadline(0.05):
+            for _ in range(2000):
+                time.sleep(0.01)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_command_ends_with_a_page_and_an_answer_and_runs_nothing_twice(
