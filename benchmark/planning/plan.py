@@ -212,12 +212,12 @@ class _Planner:
             return self.into.counted[place]
 
         if size_option(ARMS[arm]) is None:
-            self._add(base, note=f"trains {count(base.arm_config):,} weights")
+            return self._add(base, note=f"trains {count(base.arm_config):,} weights")
         for target in suite.trained_weights:
             found = fitted(count, ARMS[arm], base.arm_config, target)
             if abs(found.trained - target) > NEAR * target:
                 self._skip(entry, arm, f"cannot train about {target:,} weights: the nearest is {found.trained:,}")
-            elif size_option(ARMS[arm]) is not None:
+            else:
                 note = f"trains {found.trained:,} weights for {target:,}"
                 self._add(base.model_copy(update={"arm_config": dict(found.options)}), note=note)
         return None
