@@ -124,6 +124,7 @@ def _harm(group: Group, slug: str, losses: Sequence[Comparison]) -> Table | None
     if len(tasks) < len(group.old_tasks):
         caption += f" Columns: the {len(tasks)} of {len(group.old_tasks)} old tasks that lose most in some row; the "
         caption += "bound and the verdict are over all."
+    caption += _plus(group)
     return Table(f"harm-{slug}", _spoken(group, caption), tuple(columns), tuple(rows))
 
 
@@ -210,6 +211,7 @@ def _metrics(group: Group, task: str, slug: str) -> Table | None:
             head = Cell(text=name(group, variant, arm) + (", joint" if arm == JOINT else ""))
             rows.append(Row({"method": head, **{k: _plain(group, s) for k, s in samples.items()}}, first))
     caption = f"{task} by other scores. NE: normalised entropy; ECE: expected calibration error, 20 bins of equal mass."
+    caption += _plus(group)
     return Table(_stem("metrics", group, task, slug), _spoken(group, caption), tuple(columns), tuple(rows))
 
 
