@@ -280,6 +280,11 @@ def _entries(suite: Suite, dataset: str) -> list[_Entry]:
         method = values.pop("method", None)
         if not isinstance(method, str):
             raise UsageError(f"variant '{name}' must name its method: method = \"...\"")
+        if method == REFERENCE_METHOD:
+            raise UsageError(
+                f"variant '{name}': {method} is what every table measures gains from, so it has one config on a dataset. "
+                f"Give that in [config.{method}] or [dataset_config.{dataset.partition('@')[0]}.{method}]."
+            )
         entries.append(_Entry(method, _config(suite, method, dataset, values)))
     return entries
 

@@ -141,6 +141,11 @@ def test_weights_are_counted_once_for_all_seeds_and_sizes(monkeypatch):
     assert sorted(options["rank"] for options in asked) == [1, 2]
 
 
+def test_a_variant_of_the_reference_is_refused_where_it_would_be_passed_over():
+    with pytest.raises(UsageError, match=r"variant 'plain': single_task.*\[dataset_config\.synthetic\.single_task\]"):
+        make_plan(suite(variants={"plain": {"method": "single_task", "l2_embedding": 0.0}}))
+
+
 @pytest.mark.parametrize("target", [1, 130, 1000, 99_999])
 def test_the_fitted_size_is_the_nearest_there_is(target):
     def count(options):
