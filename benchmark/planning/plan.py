@@ -281,9 +281,10 @@ def _entries(suite: Suite, dataset: str) -> list[_Entry]:
         if not isinstance(method, str):
             raise UsageError(f"variant '{name}' must name its method: method = \"...\"")
         if method == REFERENCE_METHOD:
+            base = dataset.partition("@")[0]
             raise UsageError(
-                f"variant '{name}': {method} is what every table measures gains from, so it has one config on a dataset. "
-                f"Give that in [config.{method}] or [dataset_config.{dataset.partition('@')[0]}.{method}]."
+                f"variant '{name}': tables measure gains from {method}, so it has one config on a dataset. Give it in "
+                f" [config.{method}] or [dataset_config.{base}.{method}]."
             )
         entries.append(_Entry(method, _config(suite, method, dataset, values)))
     return entries
