@@ -284,7 +284,7 @@ def _entries(suite: Suite, dataset: str) -> list[_Entry]:
             base = dataset.partition("@")[0]
             raise UsageError(
                 f"variant '{name}': tables measure gains from {method}, so it has one config on a dataset. Give it in "
-                f" [config.{method}] or [dataset_config.{base}.{method}]."
+                f"[config.{method}] or [dataset_config.{base}.{method}]."
             )
         entries.append(_Entry(method, _config(suite, method, dataset, values)))
     return entries
