@@ -152,8 +152,10 @@ def tables(
         different = report.check(tree, titles(), **options)
         for line in different:
             click.echo(line, err=True)
-        if different:
+        if not all(line.endswith(report.LEFT_OVER) for line in different):
             click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
+        if any(line.endswith(report.LEFT_OVER) for line in different):
+            click.echo("Files with no records behind them stay until you remove them.", err=True)
         return 1 if different else 0
     with working(Console(stderr=True), "tables and figures"):
         written = report.report(tree, titles(), **options).write(tree, figures)

@@ -95,11 +95,13 @@ def _check_margin(out: Path, margin: Any) -> None:
 
 
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
-    """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, and the
-    suite's margins, claims, search and variants."""
+    """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, what the
+    configs of their methods are where nobody sets anything, and the suite's margins, claims, search and variants."""
     why_stale = Freshness(data_dir).why_stale
+    records = read_records(out)[0]
     options: dict[str, Any] = {
-        "stale": {r.run_id: why for r in read_records(out)[0] if (why := why_stale(r)) is not None}
+        "stale": {r.run_id: why for r in records if (why := why_stale(r)) is not None},
+        "own_configs": own_configs(records),
     }
     stated = _json(out / SUITE_FILE)
     if isinstance(stated, dict):  # a tree made by hand has the default ones
@@ -110,6 +112,15 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
         if isinstance(variants, dict):  # a foreign tree's file may hold anything
             options["variants"] = {name: values for name, values in variants.items() if isinstance(values, dict)}
     return options
+
+
+def own_configs(records: Sequence[Record]) -> dict[tuple[str, str], dict[str, object]]:
+    """By dataset and method of the records the method's own config there, of those that are known here."""
+    from benchmark.planning.plan import own_config
+
+    pairs = dict.fromkeys((record.key.dataset, record.key.method) for record in records)
+    found = {(dataset, method): own_config(method, dataset) for dataset, method in pairs}
+    return {pair: config for pair, config in found.items() if config is not None}
 
 
 def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:

@@ -299,6 +299,16 @@ def _config(suite: Suite, method: str, dataset: str, extra: dict[str, object] | 
     return with_funnel(config, method, _dataset(without_share(dataset)[0]))
 
 
+def own_config(method: str, dataset: str) -> dict[str, object] | None:
+    """A method's config on a dataset as it is, its preset there over its defaults; None where either is not known here
+    or one does not fit the other."""
+    try:
+        config = resolve_config(METHODS.get(method).Config, method, _preset(method, dataset))
+        return with_funnel(config, method, _dataset(without_share(dataset)[0]))
+    except UsageError:
+        return None
+
+
 def _preset(method: str, dataset: str) -> Mapping[str, object]:
     return METHODS.get(method).info.presets.get(dataset.partition("@")[0], {})
 

@@ -7,6 +7,6 @@ runs beside the records of another tree.
 
 from __future__ import annotations
 
-from benchmark.report.build import Report, build, check, compare, report
+from benchmark.report.build import LEFT_OVER, Report, build, check, compare, report
 
-__all__ = ["Report", "build", "check", "compare", "report"]
+__all__ = ["LEFT_OVER", "Report", "build", "check", "compare", "report"]

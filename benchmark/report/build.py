@@ -191,19 +191,25 @@ def _options(roots: tuple[Path, ...], stale: Collection[str], given: Mapping[str
     return Options(roots=roots, stale=frozenset(stale), **given)
 
 
+LEFT_OVER = ": no records behind it"
+
+
 def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **options: Any) -> list[str]:
     """What differs between the files below ``out`` and what its records give; empty if nothing does.
 
     Tables and the figures' data are compared byte for byte. Of a picture what is compared is the hash of the data that
     it was drawn from, which it carries: its bytes depend on the version of the drawing library. A figure without any
-    file was not drawn (``--no-figures``, or left out of a committed tree), and is no difference.
+    file was not drawn (``--no-figures``, or left out of a committed tree), and is no difference; nor are the wide
+    tables' LaTeX or CSV files where a tree has none of that kind.
     """
     made = report(out, titles, stale, **options)
     figures = out / "figures"
     made = replace(made, plots=tuple(p for p in made.plots if any(path.is_file() for path in p.files(figures))))
     wanted = made.files()
-    if not any((out / "tables").glob("*.tex")):
-        wanted = {name: content for name, content in wanted.items() if not re.fullmatch(r"tables/[^/]+\.tex", name)}
+    for ending in ("tex", "csv"):
+        if not any((out / "tables").glob(f"*.{ending}")):
+            left_out = re.compile(rf"tables/[^/]+\.{ending}")
+            wanted = {name: content for name, content in wanted.items() if not left_out.fullmatch(name)}
     differing = []
     for name, content in wanted.items():
         path = out / name
@@ -219,7 +225,7 @@ def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
     known = set(wanted) | set(made.pictures())
     for folder in ("tables", "tables/paper", "figures"):
         present = sorted(path.name for path in (out / folder).glob("*") if path.is_file())
-        differing += [f"{folder}/{name}: no records behind it" for name in present if f"{folder}/{name}" not in known]
+        differing += [f"{folder}/{name}{LEFT_OVER}" for name in present if f"{folder}/{name}" not in known]
     return differing
 
 

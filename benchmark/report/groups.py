@@ -179,7 +179,8 @@ class Options:
     ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
     result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
     ``search``: what the suite of a tuned track says was spent on each method, by dataset (see
-    `benchmark.planning.suite.Searched`).
+    `benchmark.planning.suite.Searched`). ``own_configs``: by dataset and method the config that the method has there
+    where nobody sets anything, of those that are known.
     """
 
     margin: float | Mapping[str, float] = DEFAULT_MARGIN
@@ -190,6 +191,7 @@ class Options:
     roots: tuple[Path, ...] = ()
     machine: str | None = None
     search: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    own_configs: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     def margin_of(self, dataset: str, task: str, metric: str) -> float:
         if not isinstance(self.margin, Mapping):
@@ -271,6 +273,17 @@ class Group:
                 difference = "" if variant == main else difference
             labels[variant] = f"{title} ({difference})" if difference else title
         return labels
+
+    def set_values(self, variant: Variant) -> dict[str, tuple[object, object]]:
+        """Config values of a row that are not the method's own on this dataset, and that its label does not name: each
+        with the method's own. Empty where that is not known, and on the tuned track, which searched for all of them."""
+        own = self.options.own_configs.get((self.dataset, variant.method))
+        title = self.titles.get(variant.method) or variant.method
+        if own is None or self.track != "published" or self.labels[variant] != title:
+            return {}
+        config = json.loads(variant.config)
+        # Options of training stand in a config only where they differ from their defaults.
+        return {name: (value, own.get(name)) for name, value in sorted(config.items()) if value != own.get(name)}
 
     @cached_property
     def _index(self) -> Mapping[tuple[Variant, str, int], list[Record]]:

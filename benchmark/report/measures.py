@@ -232,7 +232,28 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
     if kinds:
         lines.append(f"Bits: {'; '.join(sorted(map(str, kinds)))}.")
     lines.append(f"Commit {', '.join(commits) or 'unknown'}; {len(group.records)} records, hash {group.records_hash}.")
-    return (*lines, *still_improving(group.records), *_warnings(group))
+    return (*lines, *set_values(group), *still_improving(group.records), *_warnings(group))
+
+
+def set_values(group: Group) -> list[str]:
+    """What was set in place of the methods' own values, by a suite or on the command line: a table of the track
+    "published" says where it is none for a row."""
+    rows: dict[str, list[str]] = {}
+    for variant in group.variants:
+        values = group.set_values(variant)
+        said = ", ".join(
+            f"{name} {_plain(value)}" + ("" if own is None else f" (own: {_plain(own)})")
+            for name, (value, own) in values.items()
+        )
+        if said:
+            rows.setdefault(said, []).append(group.labels[variant])
+    if not rows:
+        return []
+    return [f"Not the methods' own values: {'; '.join(f'{_and(titles)} {said}' for said, titles in rows.items())}."]
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def still_improving(records: Iterable[Record]) -> list[str]:

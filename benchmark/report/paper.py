@@ -22,6 +22,7 @@ from benchmark.report.measures import (
     exact,
     finder,
     metric_title,
+    set_values,
     share,
     taken_in,
     total,
@@ -46,7 +47,8 @@ def paper_tables(group: Group, slug: str, losses: Sequence[Comparison]) -> list[
     made = [_old_tasks(group, slug), _harm(group, slug, losses)]
     for task in group.new_tasks:
         made += [_new_task(group, task, slug), _trade_off(group, task, slug), _metrics(group, task, slug)]
-    return [table.ranked() for table in made if table is not None and table.rows]
+    notes = tuple(set_values(group))
+    return [replace(table, footer=(*table.footer, *notes)).ranked() for table in made if table and table.rows]
 
 
 def name(group: Group, variant: Variant, arm: str) -> str:

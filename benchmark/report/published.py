@@ -62,9 +62,16 @@ class Printed:
 
 
 def published(group: Group, slug: str) -> Table | None:
-    """Every published number for the group's dataset beside ours; None if nothing was published for it."""
+    """Every published number for the group's problem beside ours; None if nothing was published for it.
+
+    A problem is a dataset with its old and new tasks: another task taken in, or other old tasks, is another problem,
+    and a published number of the same task says nothing about it.
+    """
     content = _content()
     base, _, profile = group.dataset.partition("@")
+    tasks = content["tasks"].get(base)
+    if tasks and not _same_problem(group, tasks):
+        return None
     rows: list[Row] = []
     for block in content["block"]:
         if block["dataset"] != base:
@@ -72,7 +79,7 @@ def published(group: Group, slug: str) -> Table | None:
         first = True
         for name, values in block["methods"].items():
             for place, (number, text) in enumerate(zip(block["tasks"], values, strict=True)):
-                rows.append(_row(group, block, name, number, text, place, profile, content["tasks"].get(base), first))
+                rows.append(_row(group, block, name, number, text, place, profile, first))
                 first = False
     if not rows:
         return None
@@ -102,6 +109,12 @@ def published(group: Group, slug: str) -> Table | None:
             *footer(group),
         ),
     )
+
+
+def _same_problem(group: Group, tasks: list[str]) -> bool:
+    """Whether the group's tasks are the published ones, of which the last is the new one."""
+    here = [*group.old_tasks, *group.new_tasks]
+    return here == tasks[: len(here)] and list(group.new_tasks) in ([], tasks[-1:])
 
 
 SOURCE_NOTE = (
@@ -191,7 +204,6 @@ def _row(
     text: str,
     place: int,
     profile: str,
-    tasks: list[str] | None,
     first: bool,
 ) -> Row:
     method, _, word = name.partition(" ")
@@ -207,12 +219,11 @@ def _row(
         ours = Cell(code="n/a")
     else:
         ours = replace(cell(group, sample) if kind == "score" else exact(sample), kind=kind)
-    reason = _not_comparable(group, block, task, number, profile, tasks)
     if variant is None or task is None or ours.code == "n/a":
         judged, why = "not comparable", "no such task here" if task is None else "no such run here"
     elif ours.value is None:
         judged, why = "not comparable", f"ours is {ours.code}"
-    elif reason:
+    elif reason := _not_comparable(group, block, profile) or _other_config(group, variant):
         judged, why = "not comparable", reason
     else:
         judged, why = verdict(quantity, theirs, ours)
@@ -236,14 +247,10 @@ def _row(
     )
 
 
-def _not_comparable(
-    group: Group, block: Mapping[str, Any], task: str | None, number: int, profile: str, tasks: list[str] | None
-) -> str | None:
+def _not_comparable(group: Group, block: Mapping[str, Any], profile: str) -> str | None:
     """Why the number was measured under other conditions, or None."""
     if group.track != "published":
         return "here the configs were searched for"
-    if tasks and number <= len(tasks) and task != tasks[number - 1]:
-        return f"there the task is {tasks[number - 1]}"
     if block.get("two_task") and profile == TWO_TASK:
         profile = ""
     elif profile == TWO_TASK:
@@ -266,6 +273,12 @@ def _not_comparable(
     if block.get("doubt"):
         return str(block["doubt"])
     return None
+
+
+def _other_config(group: Group, variant: Variant) -> str | None:
+    """What was set in place of the method's own values, and is no part of what the number is published for, or None."""
+    said = [f"{name} {own} there, {value} here" for name, (value, own) in group.set_values(variant).items()]
+    return said[0] if said else None
 
 
 def _ours(group: Group, variant: Variant, arm: str, task: str, quantity: str) -> Sample:

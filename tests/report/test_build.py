@@ -92,6 +92,26 @@ def test_check_is_silent_after_build_and_names_what_changed(out: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("ending", ["tex", "csv"])
+def test_a_tree_may_leave_out_a_whole_kind_of_files_but_not_one_of_them(out: Path, ending: str) -> None:
+    first, *others = sorted((out / "tables").glob(f"*.{ending}"))
+    first.unlink()
+    assert report.check(out, TITLES) == [f"tables/{first.name}: missing"]
+    for path in others:
+        path.unlink()
+    assert report.check(out, TITLES) == []
+
+
+def test_the_command_says_what_building_anew_does_not_mend(mpt, out: Path) -> None:
+    assert mpt("tables", "--out", out).code == 0
+    (out / "tables/old_tasks-gone.md").write_text("from records that are no more\n")
+    found = mpt("tables", "--out", out, "--check")
+    assert found.code == 1
+    assert "stay until you remove them" in found.text and "builds them anew" not in found.text
+    (out / "tables/old_tasks-census.md").unlink()
+    assert "builds them anew" in mpt("tables", "--out", out, "--check").text
+
+
 def test_a_picture_of_other_data_is_noticed(out: Path) -> None:
     shutil.copy(out / "figures/parameters-census.png", out / "figures/trade_off-census.png")
     assert report.check(out, TITLES) == ["figures/trade_off-census.png or .pdf: drawn from other data"]

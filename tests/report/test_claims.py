@@ -422,8 +422,8 @@ def census(**changes: object) -> list:
     return records
 
 
-def judged(out: Path, records: list) -> dict[tuple[str, ...], str]:
-    found = report.report(made.write(out, records), TITLES)
+def judged(out: Path, records: list, **options: object) -> dict[tuple[str, ...], str]:
+    found = report.report(made.write(out, records), TITLES, **options)
     table = next(t for t in found.tables if t.name.startswith("published"))
     keys = ("title", "source", "method", "task", "quantity")
     spoken = {}
@@ -449,6 +449,40 @@ def test_published_numbers_are_judged_only_under_their_conditions(tmp_path: Path
     assert found[auc] == "not comparable: epochs 30 there, 3 here"
     found = judged(tmp_path / "c", census(dataset="census_income@5pct"))
     assert found[auc] == "not comparable: other rows (there all, here 5pct)"
+    own = {("census_income", "mpt_rec"): {"width": 8}, ("census_income", "shared_bottom"): {"width": 4}}
+    found = judged(tmp_path / "d", census(), own_configs=own)
+    assert found[auc] == "not comparable: width 8 there, 4 here"
+    assert found["Table 5", "P*", "Shared-Bottom", "education", "AUC"] == starred
+
+
+@pytest.mark.parametrize("tasks", [(["income", "education"], ["marital"]), (["income"], ["marital", "education"])])
+def test_another_problem_of_the_dataset_is_compared_with_no_published_number(tmp_path: Path, tasks: tuple) -> None:
+    old, new = tasks
+    found = report.report(made.write(tmp_path, census(old_tasks=old, new_tasks=new)), TITLES)
+    assert found.tables and not any(table.name.startswith("published") for table in (*found.tables, *found.paper))
+
+
+def test_what_was_set_in_place_of_the_methods_own_values_stands_below_wide_and_compact_tables(tmp_path: Path) -> None:
+    out = made.write(tmp_path, census())
+    own = {("census_income", method): {"width": 4} for method in ("single_task", "shared_bottom", "mpt_rec")}
+    start = "Not the methods' own values: "
+
+    def said(**options: object) -> dict[str, set[str]]:
+        found = report.report(out, TITLES, **options)
+        tables = {table.name: table for table in found.tables}, {f"paper/{t.name}": t for t in found.paper}
+        return {n: {line for line in t.footer if line.startswith(start)} for d in tables for n, t in d.items()}
+
+    assert not any(said(own_configs=own).values()) and not any(said().values())
+    changed = own | {("census_income", method): {"width": 8, "depth": 1} for method in ("single_task", "mpt_rec")}
+    lines = said(own_configs=changed)
+    assert lines["new_task-census_income"] == {f"{start}SingleTask and MPT-Rec width 4 (own: 8)."}
+    for name in ("old_tasks", "harm", "new_task", "trade_off", "metrics"):
+        assert lines[f"paper/{name}-census_income"] == lines["new_task-census_income"], name
+    # A row whose label names the value says it already.
+    widths = [made.record("mpt_rec", "stage0", 0, {"income": 0.9}, dataset="census_income", config={"width": w})
+              for w in (4, 8)]  # fmt: skip
+    out = made.write(tmp_path / "named", widths)
+    assert not any(said(own_configs=own).values())
 
 
 def test_predictions_are_found_in_either_tree(predicted: Path, tmp_path: Path) -> None:

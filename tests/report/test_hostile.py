@@ -11,6 +11,8 @@ import pytest
 
 from benchmark import report
 from benchmark.cli.trees import report_options
+from benchmark.planning.plan import make_plan
+from benchmark.planning.suite import load_suite
 from benchmark.records.record import Record, run_id
 from benchmark.report import arrays, figures, writers
 from benchmark.report.groups import group_records
@@ -184,6 +186,16 @@ def test_variants_come_from_the_tree_s_own_suite_and_what_is_none_is_passed_over
     assert report_options(tmp_path)["variants"] == {"kl": suite["variants"]["kl"]}
     (tmp_path / "suite.json").write_text('{"variants": [1]}')
     assert "variants" not in report_options(tmp_path)
+
+
+def test_a_method_s_own_values_on_a_dataset_are_looked_up_and_unknown_names_are_passed_over(tmp_path: Path) -> None:
+    records = made.study({"shared_bottom": 0.94, "nobody_s": 0.94}, dataset="census_income")
+    records += made.study({"shared_bottom": 0.94}, dataset="nowhere")
+    own = report_options(made.write(tmp_path, records))["own_configs"]
+    assert set(own) == {("census_income", "single_task"), ("census_income", "shared_bottom")}
+    # They are what a suite that sets nothing runs.
+    planned = {(run.key.dataset, run.key.method): run.key.config for run in make_plan(load_suite("census")).runs}
+    assert own == {pair: planned[pair] for pair in own}
 
 
 def test_no_single_task_reference_means_no_gain(tmp_path: Path) -> None:
