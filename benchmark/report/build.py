@@ -37,7 +37,7 @@ from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.diagnostics import diagnostics
 from benchmark.report.drawing import draw
 from benchmark.report.groups import Group, Options, group_records, variant_of
-from benchmark.report.measures import machine_kind
+from benchmark.report.measures import machine_kind, set_values_by_dataset
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot
 
@@ -145,14 +145,20 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
     compact: list[Table] = []
     first: list[Table] = []
     names = slugs(groups)
+    notes = tuple(set_values_by_dataset(groups))
+
+    def noted(table: Table) -> Table:
+        """A table of several problems with what was set on which dataset."""
+        return replace(table, footer=(*table.footer, *notes))
+
     if groups:
         stated = groups[0].options.claims
         verdicts = claims.judge_groups(groups, names, None if stated is None else parse_claims(stated))
-        first.append(claims.table(verdicts))
-        compact += [paper.claims_table(verdicts)] if verdicts else []
+        first.append(noted(claims.table(verdicts)))
+        compact += [noted(paper.claims_table(verdicts))] if verdicts else []
         if (over := claims.overall(verdicts)) is not None:
-            first.append(over)
-            compact.append(paper.claims_overall(over))
+            first.append(noted(over))
+            compact.append(noted(paper.claims_overall(over)))
     for group, slug in zip(groups, names, strict=True):
         contests, losses = against_reference(group), degradations(group)
         made += [tables.old_tasks(group, slug, contests), tables.old_task_effect(group, slug, losses)]
@@ -179,10 +185,10 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
         plots += diagnostics(group, slug)
     made += released.released(groups, names)
     across = overall.studies(groups)
-    made += [overall.across(study) for study in across]
+    made += [noted(overall.across(study)) for study in across]
     plots += [*arrays.label_share(groups, names), *(arrays.critical_differences(study) for study in across)]
     answered = [*studies.studies(groups), *chains.study(along)]
-    made, plots = first + [table for table, _ in answered] + made, [plot for _, plot in answered] + plots
+    made, plots = first + [noted(table) for table, _ in answered] + made, [plot for _, plot in answered] + plots
     shown = tuple(table for table in made if table.rows)
     return Report(shown, tuple(p for p in plots if p), tuple(problems), tuple(groups), tuple(compact))
 

@@ -238,6 +238,16 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
 def set_values(group: Group) -> list[str]:
     """What was set in place of the methods' own values, by a suite or on the command line: a table of the track
     "published" says where it is none for a row."""
+    return [f"Not the methods' own values: {said}." for said in [_set_values(group)] if said]
+
+
+def set_values_by_dataset(groups: Iterable[Group]) -> list[str]:
+    """The same for what compares several problems, each dataset once."""
+    found = dict.fromkeys((group.dataset, said) for group in groups if (said := _set_values(group)))
+    return [f"Not the methods' own values on {dataset}: {said}." for dataset, said in found]
+
+
+def _set_values(group: Group) -> str:
     rows: dict[str, list[str]] = {}
     for variant in group.variants:
         values = group.set_values(variant)
@@ -247,9 +257,7 @@ def set_values(group: Group) -> list[str]:
         )
         if said:
             rows.setdefault(said, []).append(group.labels[variant])
-    if not rows:
-        return []
-    return [f"Not the methods' own values: {'; '.join(f'{_and(titles)} {said}' for said, titles in rows.items())}."]
+    return "; ".join(f"{_and(titles)} {said}" for said, titles in rows.items())
 
 
 def _and(words: list[str]) -> str:
