@@ -238,7 +238,8 @@ def footer(group: Group, interval: bool = True) -> tuple[str, ...]:
 def set_values(group: Group) -> list[str]:
     """What was set in place of the methods' own values, by a suite or on the command line: a table of the track
     "published" says where it is none for a row."""
-    return [f"Not the methods' own values: {said}." for said in [_set_values(group)] if said]
+    said = _set_values(group)
+    return [f"Not the methods' own values: {said}."] if said else []
 
 
 def set_values_by_dataset(groups: Iterable[Group]) -> list[str]:
