@@ -349,8 +349,28 @@ def write_record(directory: Path, record: Record) -> Path:
     """Write ``directory/record.json`` atomically, with a checksum of its content; returns its path."""
     path = directory / "record.json"
     content = json.loads(record.model_dump_json())
-    write_atomically(path, json.dumps(content | {"checksum": _checksum(content)}, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, laid_out(content | {"checksum": _checksum(content)}) + "\n")
     return path
+
+
+LINE = 300
+"""What fits in so many characters stands on one line of a record: an epoch, a task's metrics, the config."""
+
+
+def laid_out(value: object, depth: int = 0) -> str:
+    """JSON that people read and compare line by line, and that a thousand records of keep small: indented, but for
+    what fits on a line."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or len(flat) <= LINE:
+        return flat
+    inner = depth + 1
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name, ensure_ascii=False)}: {laid_out(part, inner)}" for name, part in value.items()]
+    else:
+        parts = [laid_out(part, inner) for part in value]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    lines = ",".join(f"\n{' ' * inner}{part}" for part in parts)
+    return f"{start}{lines}\n{' ' * depth}{end}"
 
 
 def read_record(path: Path) -> Record:

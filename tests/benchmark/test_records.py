@@ -4,12 +4,15 @@ import json
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmark.core.files import write_atomically
 from benchmark.records.record import (
     DamagedRecord,
     Key,
     Record,
+    laid_out,
     read_record,
     read_records,
     run_directory,
@@ -34,6 +37,19 @@ def test_a_record_comes_back_as_written(tmp_path):
     path = write_record(run_directory(tmp_path, key()), record())
     assert read_record(path) == record()
     assert read_records(tmp_path) == ([record()], [])
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(), lambda inner: st.lists(inner)
+                    | st.dictionaries(st.text(), inner), max_leaves=40))  # fmt: skip
+def test_the_layout_of_a_record_changes_no_value(value):
+    assert json.dumps(json.loads(laid_out(value))) == json.dumps(value)
+
+
+def test_what_fits_on_a_line_stands_on_one():
+    epochs = [{"epoch": epoch, "loss": {"click": 0.1}, "validation": {"click": {"auc": 0.7}}} for epoch in range(20)]
+    lines = laid_out({"curve": epochs, "seed": 0}).splitlines()
+    assert lines[:2] == ["{", ' "curve": ['] and lines[-3:] == [" ],", ' "seed": 0', "}"]
+    assert [json.loads(line.rstrip(",")) for line in lines[2:-3]] == epochs
 
 
 def test_the_run_id_depends_on_everything_that_names_the_run():
