@@ -293,9 +293,11 @@ def _entries(suite: Suite, dataset: str) -> list[_Entry]:
 def _config(suite: Suite, method: str, dataset: str, extra: dict[str, object] | None = None) -> dict[str, object]:
     """From the weakest to the strongest: defaults, the method's preset on the dataset, the suite's values on the
     dataset (a config file's, say), the suite's and the command line's for the method, the variant's."""
-    model = METHODS.get(method)
-    layers = suite.config_on(dataset, method), suite.config.get(method, {}), extra or {}
-    config = resolve_config(model.Config, method, _preset(method, dataset), *layers)
+    return _resolved(method, dataset, suite.config_on(dataset, method), suite.config.get(method, {}), extra or {})
+
+
+def _resolved(method: str, dataset: str, *layers: Mapping[str, object]) -> dict[str, object]:
+    config = resolve_config(METHODS.get(method).Config, method, _preset(method, dataset), *layers)
     return with_funnel(config, method, _dataset(without_share(dataset)[0]))
 
 
@@ -303,8 +305,7 @@ def own_config(method: str, dataset: str) -> dict[str, object] | None:
     """A method's config on a dataset as it is, its preset there over its defaults; None where either is not known here
     or one does not fit the other."""
     try:
-        config = resolve_config(METHODS.get(method).Config, method, _preset(method, dataset))
-        return with_funnel(config, method, _dataset(without_share(dataset)[0]))
+        return _resolved(method, dataset)
     except UsageError:
         return None
 
