@@ -55,7 +55,7 @@ def load(*trees: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from benchmark.records.record import read_records
+    from benchmark.records.tree import read_records
     from benchmark.report.frame import rows as flat
 
     found = []

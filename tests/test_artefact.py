@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.records.record import read_record, read_records, run_directory, write_record
+from benchmark.records.record import read_record, run_directory, write_record
+from benchmark.records.tree import read_records
 from benchmark.report.artefact import Scrubber, anonymous_records, write_archive
 from benchmark.report.bundle import chosen, read_bundle
 from tests.report import made

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"

@@ -27,7 +27,8 @@ from benchmark.planning.estimate import estimate
 from benchmark.planning.plan import Plan
 from benchmark.planning.problems import partition
 from benchmark.planning.suite import Suite
-from benchmark.records.record import Record, read_records
+from benchmark.records.record import Record
+from benchmark.records.tree import read_records
 from benchmark.report.advice import Answer, answer
 from benchmark.report.groups import Options as GroupOptions
 from benchmark.report.groups import group_records

@@ -41,6 +41,8 @@ COMMANDS = {
     "show": Entry("results:show", "One run's record, readable."),
     "tables": Entry("results:tables", "Rebuild all tables and figures from the records alone."),
     "merge": Entry("merge:merge", "Join result trees of several machines into one."),
+    "pack": Entry("pack:pack", "Put all records of result trees into one small file each."),
+    "unpack": Entry("pack:unpack", "Put the records of packed result trees back into one file per run."),
     "verify": Entry("results:verify", "Run a recorded run again and compare."),
     "advise": Entry("advise:advise", "Advise how to take a new task in: minutes of runs, then an answer."),
     "compare": Entry("compare:compare", "Set your records beside the reference results; nothing is run."),

@@ -26,7 +26,8 @@ from benchmark.cli.trees import describe_record, find_record, report_options, st
 from benchmark.core import numerics
 from benchmark.core.errors import UsageError
 from benchmark.records.claims import read_claims
-from benchmark.records.record import Record, read_records
+from benchmark.records.record import Record
+from benchmark.records.tree import read_records
 from benchmark.report import frame
 from datasets_registry import DATASETS
 from methods import METHODS

@@ -28,7 +28,7 @@ from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progr
 from benchmark.cli.trees import check_track, other_suite, remember_plan, remember_suite, report_options
 from benchmark.core.errors import DataUnavailable, UsageError
 from benchmark.execution.apart import apart
-from benchmark.execution.executor import Options, Summary, check_writable, execute_plan
+from benchmark.execution.executor import Options, Summary, execute_plan, open_tree
 from benchmark.execution.places import devices
 from benchmark.planning.estimate import at_hand, total_seconds
 from benchmark.planning.plan import Plan, make_plan
@@ -130,7 +130,7 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
     if mixed := other_suite(sweep.out, sweep.suite):
         warn(mixed)
     if request.mode != "only-read":
-        check_writable(sweep.out)
+        open_tree(sweep.out, warn)
         _say_what_it_takes(sweep, plan)
         remember_plan(sweep.out, plan)
     with (

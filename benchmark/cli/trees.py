@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark.core.errors import UsageError, visible
 from benchmark.core.files import write_atomically
 from benchmark.records.freshness import Freshness
-from benchmark.records.record import Record, read_records
+from benchmark.records.record import Record
+from benchmark.records.tree import read_records
 
 if TYPE_CHECKING:
     from benchmark.planning.plan import Plan, Skip

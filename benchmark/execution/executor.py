@@ -23,6 +23,7 @@ from benchmark.execution.signals import Asked, Signals
 from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.records.record import DamagedRecord, Key, Record, read_record, run_id, write_record
+from benchmark.records.tree import packed_records, unpack
 
 LEAST_FREE_BYTES = 64 << 20
 RETRIES = 2
@@ -99,11 +100,12 @@ def execute_plan(
     to keep their checkpoints; the summary says so."""
     only_read = options.mode == "only-read"
     if not only_read:
-        check_writable(options.out)
+        open_tree(options.out, warn)
     engine = options.engine or LocalEngine(options.jobs)
     sweep = _Sweep(plan, options, watcher, warn, engine)
+    packed = packed_records(options.out)  # of a tree that is only read
     for item in plan.runs:
-        record = existing_record(item, options.out, warn, set_aside=not only_read)
+        record = existing_record(item, options.out, warn, set_aside=not only_read) or packed.get(item.id)
         if record is not None and keeps(options.mode, record, stale):
             sweep.done[item.id] = record
             if not only_read:
@@ -292,8 +294,9 @@ class _Sweep:
             )
 
 
-def check_writable(out: Path) -> None:
-    """Raises UsageError when records could not be written under ``out``."""
+def open_tree(out: Path, warn: Callable[[str], None]) -> None:
+    """Make a result tree ready to be written to: a packed one is unpacked. Raises UsageError when records could not be
+    written under ``out``."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".writable-{os.getpid()}"
@@ -302,6 +305,8 @@ def check_writable(out: Path) -> None:
     except OSError as error:
         reason = f"Cannot write to {out}: {error.strerror}."
         raise UsageError(f"{reason} Choose another directory with --out DIR.") from error
+    for problem in unpack(out):
+        warn(f"{problem}. The file was set aside; what it lacks is done again.")
 
 
 def check_space(out: Path) -> None:

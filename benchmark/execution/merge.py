@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.execution.locks import Lock
-from benchmark.records.record import DamagedRecord, Record, read_record, read_records, run_directory
+from benchmark.records.record import DamagedRecord, Record, read_record, run_directory, write_record
+from benchmark.records.tree import read_records, unpack
 
 ASIDE = "conflicts"
 """Where, in the merged tree, the records lie that contradict each other."""
@@ -43,7 +44,7 @@ def merge(trees: Sequence[Path], out: Path) -> Merged:
             raise UsageError(f"{tree} is no result tree: it has no directory 'runs'.")
         if tree.resolve() == out.resolve():
             raise UsageError(f"{tree} is the tree to merge into; name the others.")
-    merged = Merged()
+    merged = Merged(problems=unpack(out))
     for tree in trees:
         records, problems = read_records(tree)
         merged.problems += problems
@@ -71,7 +72,7 @@ def _take(record: Record, tree: Path, out: Path, merged: Merged) -> None:
             return
         there = _read(target, merged)
         if there is None or (there.status != "ok" and record.status == "ok"):
-            _copy(source, target)
+            _copy(source, target, record)
             merged.copied += 1
         elif record.status != "ok" or bits(there) == bits(record):
             merged.equal += 1
@@ -91,11 +92,16 @@ def _read(directory: Path, merged: Merged) -> Record | None:
         return None
 
 
-def _copy(source: Path, target: Path) -> None:
-    """A run's files, the record last, each whole or not there. Links are not followed."""
-    names = [p.name for p in sorted(source.iterdir()) if p.is_file() and not p.is_symlink() and p.name[0] != "."]
-    for name in [*(n for n in names if n != LAST and n not in NOT_COPIED), LAST]:
+def _copy(source: Path, target: Path, record: Record) -> None:
+    """A run's files, the record last, each whole or not there. Links are not followed. A packed run may have none."""
+    files = sorted(source.iterdir()) if source.is_dir() else []
+    names = [p.name for p in files if p.is_file() and not p.is_symlink() and p.name[0] != "."]
+    for name in [n for n in names if n != LAST and n not in NOT_COPIED]:
         write_atomically(target / name, (source / name).read_bytes())
+    if LAST in names:
+        write_atomically(target / LAST, (source / LAST).read_bytes())
+    else:
+        write_record(target, record)
 
 
 def _set_aside(source: Path, aside: Path, tree: Path, merged: Merged | None, record: Record) -> None:
@@ -103,7 +109,7 @@ def _set_aside(source: Path, aside: Path, tree: Path, merged: Merged | None, rec
     if any(bits(read_record(path)) == bits(record) for path in aside.glob(f"*/{LAST}")):
         return
     place = aside / f"{len(list(aside.glob('*'))) + 1}-{tree.resolve().name or 'tree'}-{time.time_ns():x}"
-    _copy(source, place)
+    _copy(source, place, record)
     write_atomically(place / "from.txt", f"{source.resolve()}\n")
     if merged is not None:
         key = record.key

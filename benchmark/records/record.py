@@ -10,8 +10,6 @@ import base64
 import json
 import math
 import struct
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -30,6 +28,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.files import write_atomically
 
 SCHEMA_VERSION = 1
+RECORD_FILE = "record.json"
 
 Status = Literal["ok", "failed", "oom", "timeout", "skipped", "interrupted"]
 
@@ -347,7 +346,7 @@ def run_directory(out: Path, key: Key) -> Path:
 
 def write_record(directory: Path, record: Record) -> Path:
     """Write ``directory/record.json`` atomically, with a checksum of its content; returns its path."""
-    path = directory / "record.json"
+    path = directory / RECORD_FILE
     content = json.loads(record.model_dump_json())
     write_atomically(path, laid_out(content | {"checksum": _checksum(content)}) + "\n")
     return path
@@ -376,70 +375,29 @@ def laid_out(value: object, depth: int = 0) -> str:
 def read_record(path: Path) -> Record:
     """Read and validate one record; raises DamagedRecord."""
     try:
-        content = _migrate(json.loads(path.read_bytes()))
+        data = path.read_bytes()
+    except OSError as error:
+        raise DamagedRecord(f"{path}: not a record: {error}") from error
+    return parsed(data, str(path))
+
+
+def parsed(data: bytes, place: str) -> Record:
+    """The record that ``data`` is the JSON of. Raises DamagedRecord, whose message begins with ``place``."""
+    try:
+        content = _migrate(json.loads(data))
         recorded = content.pop("checksum", None)  # records of the first days have none
         record = Record.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DamagedRecord(f"{path}: field '{place}': {first['msg']}") from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise DamagedRecord(f"{path}: not a record: {error}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise DamagedRecord(f"{place}: field '{field}': {first['msg']}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise DamagedRecord(f"{place}: not a record: {error}") from error
     if recorded is not None and recorded != _checksum(content):
-        raise DamagedRecord(f"{path}: its content is not what was written (checksum differs)")
+        raise DamagedRecord(f"{place}: its content is not what was written (checksum differs)")
     if record.run_id != run_id(record.key):
-        raise DamagedRecord(f"{path}: run_id {record.run_id!r} is not that of its key")
+        raise DamagedRecord(f"{place}: run_id {record.run_id!r} is not that of its key")
     return record
-
-
-def read_records(out: Path) -> tuple[list[Record], list[str]]:
-    """All records of a result tree in a fixed order, and what is wrong with those that cannot be read."""
-    records, problems = [], []
-    for path in sorted((out / "runs").glob("*/*/*/*/record.json")):
-        try:
-            record = read_record(path)
-            if path.parent != run_directory(out, record.key):  # a copy would count twice
-                raise DamagedRecord(f"{path}: the record of {run_directory(out, record.key)} in another run's place")
-            records.append(record)
-        except DamagedRecord as error:
-            problems.append(str(error))
-    copies = copied_seeds(records)
-    problems += [sentence for _, sentence in sorted(copies.items())]
-    return [record for record in records if record.run_id not in copies], problems
-
-
-def read_trees(trees: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """The records of several result trees, each run once, and what is wrong with those that cannot be read."""
-    found: dict[str, Record] = {}
-    problems = []
-    for tree in trees:
-        records, damaged = read_records(tree)
-        found |= {record.run_id: record for record in records if record.run_id not in found}
-        problems += damaged
-    return list(found.values()), problems
-
-
-def copied_seeds(records: Sequence[Record]) -> dict[str, str]:
-    """Runs that differ in nothing but their seeds and yet have the same weights, by id, with a sentence for each.
-
-    Weights of two seeds are never equal: one is the other under another name, and a spread of 0 would follow from it.
-    """
-    places = defaultdict(list)
-    for record in records:
-        if record.status == "ok" and record.weights_fingerprint and (record.params is None or record.params.trainable):
-            but_seed = record.key.model_dump_json(exclude={"seed"})
-            places[but_seed, record.weights_fingerprint].append(record)
-    found = {}
-    for same in places.values():
-        seeds = sorted({record.key.seed for record in same})
-        for record in same if len(seeds) > 1 else ():
-            key = record.key
-            found[record.run_id] = (
-                f"{key.dataset}/{key.method}/{key.arm}: the runs of seeds {', '.join(map(str, seeds))} have the same "
-                f"weights, so they are copies of one run; {record.run_id} is left out. Run the seeds again with "
-                "--mode fresh."
-            )
-    return found
 
 
 def _checksum(content: dict[str, Any]) -> str:

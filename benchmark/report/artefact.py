@@ -15,7 +15,8 @@ from typing import Any
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.files import write_atomically
-from benchmark.records.record import Record, read_records, run_directory, write_record
+from benchmark.records.record import Record, run_directory, write_record
+from benchmark.records.tree import read_records
 
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 """The date of every file in the archive: the same content gives the same bytes."""

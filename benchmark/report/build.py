@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.core.canonical import canonical
 from benchmark.core.files import write_atomically
 from benchmark.records.claims import parse_claims
-from benchmark.records.record import read_records, read_trees
+from benchmark.records.tree import read_records, read_trees
 from benchmark.report import (
     appendix,
     arrays,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.core.errors import DataError
-from benchmark.records.record import Record, read_records
+from benchmark.records.record import Record
+from benchmark.records.tree import read_records
 from benchmark.report import writers
 from benchmark.report.build import Report
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UsageError, unknown_name
-from benchmark.records.record import Record, read_records, run_directory
+from benchmark.records.record import Record, run_directory
+from benchmark.records.tree import read_records
 from benchmark.report import stats
 from benchmark.report.groups import PREDICTIONS, read_arrays, variant_of
 

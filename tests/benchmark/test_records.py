@@ -14,11 +14,11 @@ from benchmark.records.record import (
     Record,
     laid_out,
     read_record,
-    read_records,
     run_directory,
     run_id,
     write_record,
 )
+from benchmark.records.tree import read_records
 
 
 def key(**changes):

@@ -5,7 +5,8 @@ import pytest
 from benchmark.core.errors import UsageError
 from benchmark.execution.locks import Lock
 from benchmark.execution.merge import merge
-from benchmark.records.record import read_records, run_directory, write_record
+from benchmark.records.record import run_directory, write_record
+from benchmark.records.tree import read_records
 from tests.report import made
 
 

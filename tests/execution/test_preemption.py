@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.execution import locks
 from benchmark.execution.job import TAKEN_OVER
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 from tests.sweep.trees import HERE, TINY, without_times
 
 ROOT = HERE.parents[1]

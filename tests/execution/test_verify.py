@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from benchmark.execution.verify import TOLERANCE, compare
-from benchmark.records.record import read_records, run_directory, run_id, write_record
+from benchmark.records.record import run_directory, run_id, write_record
+from benchmark.records.tree import read_records
 from tests.sweep.trees import HERE
 
 RECORD = read_records(HERE / "reference")[0][1]

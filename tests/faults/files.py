@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmark import report
 from benchmark.cli.trees import status_of
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 from tests.faults.trees import SWEEP, Counts, differences, mpt
 
 LOOKED_AT = ("record.json", "predictions.npz", "attention.npz", "weights.pt", "curve.csv", "log.txt")

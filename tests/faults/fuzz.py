@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import io
+import json
+import lzma
 import random
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import SUITES, load_suite
 from benchmark.records.record import read_record
+from benchmark.records.tree import PACKED, read_records
 from benchmark.report.groups import read_arrays
 from datasets_registry.encoding import ali_ccp_text, delimited
 from datasets_registry.schema_file import read_schema
@@ -62,6 +65,17 @@ def readers(scratch: Path) -> dict[str, Reader]:
     archive = io.BytesIO()
     np.savez_compressed(archive, weights=np.ones((3, 2), np.float32), tasks=np.array(["a", "b"]))
     record = next(Path(__file__).resolve().parents[2].glob("results/reference/*/runs/*/mpt_rec/frozen/*/record.json"))
+    line = json.dumps(json.loads(record.read_bytes())).encode() + b"\n"
+    (scratch / "runs").mkdir()
+
+    def read_packed(path: Path) -> None:
+        problems = read_records(path.parents[1])[1]
+        if problems:
+            raise BenchmarkError(problems[0])
+
+    def read_lines(path: Path) -> None:
+        (scratch / "runs" / PACKED).write_bytes(lzma.compress(path.read_bytes()))
+        read_packed(scratch / "runs" / PACKED)
 
     def read_csv(path: Path) -> None:
         list(own.read({"all": path}, 4))
@@ -82,6 +96,8 @@ def readers(scratch: Path) -> dict[str, Reader]:
         "suite file": Reader(lambda path: load_suite(str(path)), "own_suite.toml", suites),
         "suite file, planned": Reader(lambda path: make_plan(load_suite(str(path))), "own_suite.toml", suites, False),
         "run record": Reader(read_record, "record.json", (record.read_bytes(),)),
+        "packed records": Reader(read_packed, f"runs/{PACKED}", (lzma.compress(line),)),
+        "lines of packed records": Reader(read_lines, "records.jsonl", (line,)),
         "CSV": Reader(read_csv, "own.csv", csv),
         "CSV, validated": Reader(check_csv, "own.csv", csv),
         "Ali-CCP skeleton": Reader(read_skeleton, "skeleton.csv", (skeleton.read_bytes(),)),

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 from tests.faults.trees import Counts, mpt, processes_of
 from tests.sweep.trees import HERE, without_times
 

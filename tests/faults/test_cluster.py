@@ -20,7 +20,8 @@ from benchmark.execution.cluster.site import Site
 from benchmark.execution.cluster.worker import Parcel
 from benchmark.execution.job import OutputLost
 from benchmark.records import provenance
-from benchmark.records.record import read_record, read_records, run_directory, write_record
+from benchmark.records.record import read_record, run_directory, write_record
+from benchmark.records.tree import read_records
 from tests.report import made
 from tests.sweep.trees import HERE, TINY, without_times
 

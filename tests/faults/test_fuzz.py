@@ -17,7 +17,8 @@ def readers(scratch):
 
 
 NAMES = (
-    "schema file", "suite file", "suite file, planned", "run record", "CSV", "CSV, validated", "Ali-CCP skeleton",
+    "schema file", "suite file", "suite file, planned", "run record", "packed records",
+    "lines of packed records", "CSV", "CSV, validated", "Ali-CCP skeleton",
     "Ali-CCP skeleton, validated", "Ali-CCP common features", "arrays beside a record",
 )  # fmt: skip
 

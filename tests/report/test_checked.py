@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
-from benchmark.records.record import read_records, run_directory
+from benchmark.records.record import run_directory
+from benchmark.records.tree import read_records
 from benchmark.report import writers
 from benchmark.report.model import Cell, Column, Row, Table
 from tests.report import made

@@ -14,8 +14,9 @@ from benchmark import report
 from benchmark.core.errors import UsageError
 from benchmark.planning.suite import load_suite
 from benchmark.records.claims import Claim, read_claims
-from benchmark.records.record import read_record, read_records, run_directory, run_id, write_record
+from benchmark.records.record import read_record, run_directory, run_id, write_record
 from benchmark.records.row_noise import row_noise
+from benchmark.records.tree import read_records
 from benchmark.report import claims as judging
 from benchmark.report import published, stats
 from benchmark.report.arrays import cliques

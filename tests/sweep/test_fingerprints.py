@@ -8,7 +8,7 @@ import pytest
 from benchmark.core import programs
 from benchmark.core.programs import ROOT, folder
 from benchmark.records import provenance
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 from datasets_registry import find
 from datasets_registry import fingerprint as data_fingerprint
 from methods import METHODS, declared

@@ -11,7 +11,8 @@ from benchmark.execution.executor import keeps
 from benchmark.records import freshness
 from benchmark.records import provenance as environment
 from benchmark.records.freshness import Freshness
-from benchmark.records.record import read_records, run_directory, write_record
+from benchmark.records.record import run_directory, write_record
+from benchmark.records.tree import read_records
 from datasets_registry import find, prepare
 from datasets_registry.fingerprint import data_code
 from tests.sweep.trees import HERE

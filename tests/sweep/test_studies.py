@@ -19,7 +19,7 @@ from benchmark.planning.estimate import at_hand
 from benchmark.planning.fitting import fitted
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import Suite, load_suite
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 from benchmark.spec.arms import ARMS
 from datasets_registry import prepare
 from tests.sweep.trees import HERE, without_times

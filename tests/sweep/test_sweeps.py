@@ -14,7 +14,8 @@ import torch
 
 from benchmark.execution import children, executor
 from benchmark.planning import plan as executor_plan
-from benchmark.records.record import read_records, run_directory, write_record
+from benchmark.records.record import run_directory, write_record
+from benchmark.records.tree import PACKED, read_records
 from tests.sweep.trees import HERE, TINY, without_times
 
 ROOT = HERE.parents[1]
@@ -62,6 +63,19 @@ def test_the_same_sweep_again_does_nothing_and_its_records_are_the_same_in_any_o
     reversed_order = mpt("run", *TINY, "--methods", "mpt_rec,shared_bottom", "--jobs", 1, "--out", other)
     assert reversed_order.code == 0, reversed_order.text
     assert without_times(other) == without_times(swept)
+
+
+def test_a_packed_tree_is_read_as_it_is_and_unpacked_where_something_runs(mpt, swept, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(swept, tree)
+    assert "11 records" in mpt("pack", tree).text
+    only_read = sweep(mpt, tree, "--mode", "only-read")
+    assert only_read.code == 0 and "(11 were there already)" in only_read.text
+    run = read_records(tree)[0][0].run_id
+    assert run in mpt("show", run, "--out", tree).text and not list(tree.rglob("record.json"))
+    again = sweep(mpt, tree)
+    assert again.code == 0 and "(11 were there already)" in again.text
+    assert without_times(tree) == without_times(swept) and not list(tree.rglob(PACKED))
 
 
 def test_a_damaged_record_is_set_aside_reported_and_run_again(mpt, swept, tmp_path):

@@ -16,7 +16,7 @@ from benchmark.core.errors import DataError, UsageError
 from benchmark.planning.configs import resolve_config
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import Suite
-from benchmark.records.record import read_records
+from benchmark.records.tree import read_records
 from benchmark.spec.arms import ARMS
 from benchmark.tuning.space import ARM_OPTIONS, DIMENSIONS, search_space, split_values
 from datasets_registry import load_file, prepare
