@@ -22,18 +22,26 @@ ROOT = HERE.parents[1]
 DRIVER = [sys.executable, "-m", "tests.faults.driver", "run", *map(str, TINY), "--jobs", "4"]
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """A finished sweep of two methods over all arms; copied by the tests that change it."""
-    return tmp_path_factory.mktemp("swept") / "tree"
-
-
 def sweep(mpt, out, *more):
     return mpt("run", *TINY, "--methods", "shared_bottom,mpt_rec", "--jobs", 2, "--out", out, *more)
 
 
-def test_one_command_ends_with_tables(mpt, swept):
-    result = sweep(mpt, swept, "--figures")
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """Where the sweep of this module goes, and what the command has said."""
+    return {"tree": tmp_path_factory.mktemp("swept") / "tree"}
+
+
+@pytest.fixture
+def swept(mpt, once):
+    """A finished sweep of two methods over all arms; copied by the tests that change it."""
+    if "result" not in once:  # by the first test that asks: the command line is a fixture of single tests
+        once["result"] = sweep(mpt, once["tree"], "--figures")
+    return once["tree"]
+
+
+def test_one_command_ends_with_tables(swept, once):
+    result = once["result"]
     assert result.code == 0, result.text
     records, problems = read_records(swept)
     assert problems == []
