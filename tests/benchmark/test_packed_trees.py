@@ -117,3 +117,13 @@ def test_packed_trees_are_merged(tree, tmp_path):
     pack(tmp_path / "all")
     assert merge([tree], tmp_path / "all").equal == 12 and read_records(tmp_path / "all") == records
     assert not list((tmp_path / "all").rglob(PACKED))
+
+
+def test_the_commands_say_what_they_did_and_what_is_no_tree(tree, mpt):
+    assert "12 records in" in mpt("pack", tree).text
+    assert mpt("unpack", tree).code == 0 and len(list(tree.rglob("record.json"))) == 12
+    refused = mpt("pack", tree / "runs" / "census")
+    assert refused.code == 2 and "no result tree" in refused.text
+    damaged(tree, lambda lines: [b"{}\n", *lines])
+    spoilt = mpt("unpack", tree)
+    assert spoilt.code == 1 and f"{PACKED}: line 1" in spoilt.text and "set aside" in spoilt.text
