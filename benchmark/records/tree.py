@@ -57,7 +57,10 @@ def pack(out: Path) -> int:
     if not files:
         return len(lines)
     text = b"".join(lines[directory] + b"\n" for directory in sorted(lines))
-    write_atomically(out / "runs" / PACKED, lzma.compress(text))
+    path = out / "runs" / PACKED
+    write_atomically(path, lzma.compress(text))
+    if lzma.decompress(path.read_bytes()) != text:  # a bad disk; what it was made of goes next
+        raise BenchmarkError(f"{path}: does not say what was written. The records are still files of their own.")
     for directory in files:
         (directory / RECORD_FILE).unlink()
         with contextlib.suppress(OSError):  # it holds something else
