@@ -12,7 +12,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.execution.locks import Lock
 from benchmark.records.record import DamagedRecord, Record, read_record, run_directory, write_record
-from benchmark.records.tree import read_records, unpack
+from benchmark.records.tree import check_tree, read_records, unpack
 
 ASIDE = "conflicts"
 """Where, in the merged tree, the records lie that contradict each other."""
@@ -40,8 +40,7 @@ def merge(trees: Sequence[Path], out: Path) -> Merged:
     with numbers wins over one without. Raises UsageError for a directory that is no result tree.
     """
     for tree in trees:
-        if not (tree / "runs").is_dir():
-            raise UsageError(f"{tree} is no result tree: it has no directory 'runs'.")
+        check_tree(tree)
         if tree.resolve() == out.resolve():
             raise UsageError(f"{tree} is the tree to merge into; name the others.")
     merged = Merged(problems=unpack(out))

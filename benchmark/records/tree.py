@@ -16,13 +16,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmark.core.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.files import write_atomically
 from benchmark.records.record import RECORD_FILE, DamagedRecord, Record, laid_out, parsed, read_record, run_directory
 
 PACKED = "records.jsonl.xz"
 LONGEST_LINE = 1 << 26
 """No record is as long: what one line of a small file from elsewhere unpacks to stays bounded."""
+
+
+def check_tree(tree: Path) -> None:
+    """Raises UsageError for a directory that is no result tree."""
+    if not (tree / "runs").is_dir():
+        raise UsageError(f"{tree} is no result tree: it has no directory 'runs'.")
 
 
 def read_records(out: Path) -> tuple[list[Record], list[str]]:
@@ -81,10 +87,11 @@ def unpack(out: Path) -> list[str]:
     for directory, (_, line) in _packed(out, problems).items():
         if not (directory / RECORD_FILE).exists():
             write_atomically(directory / RECORD_FILE, laid_out(json.loads(line)) + "\n")
-    if problems:
-        path.rename(path.with_name(f"records.damaged-{time.time_ns()}.jsonl.xz"))
-    else:
-        path.unlink(missing_ok=True)  # another runner may have done the same
+    with contextlib.suppress(FileNotFoundError):  # another runner may have done the same
+        if problems:
+            path.rename(path.with_name(f"records.damaged-{time.time_ns()}.jsonl.xz"))
+        else:
+            path.unlink()
     return problems
 
 
@@ -139,14 +146,14 @@ def _is_place(directory: Path, out: Path) -> bool:
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """The lines of a packed file, each with words for its place. Raises DamagedRecord where the file ends early."""
-    if not path.is_file():
-        return
     try:
         with lzma.open(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
                 if not line.endswith(b"\n"):
                     raise DamagedRecord(f"{path}: line {number} is cut off or too long; the rest is not read")
                 yield f"{path}: line {number}", line[:-1]
+    except FileNotFoundError:
+        return  # not packed, or another runner has just unpacked it
     except (lzma.LZMAError, EOFError, OSError) as error:
         raise DamagedRecord(f"{path}: not a whole file of packed records: {error}") from error
 
