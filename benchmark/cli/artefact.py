@@ -18,7 +18,7 @@ from benchmark import report
 from benchmark.cli.listing import titles
 from benchmark.cli.options import common, data_option, device_option, load_plugins, result_tree
 from benchmark.cli.page import write_page
-from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options
+from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options, seeds_of
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.records.reference import CHECKOUT, reference_trees
 from benchmark.records.reference import docs as docs_folder
@@ -118,7 +118,7 @@ def check_bundle(bundle: Path, count: int, device: str, data_dir: Path | None) -
             options = Options(
                 out=Path(), device=checked_device(device), data_dir=data_dir, **plugin_paths((found.file,), ())
             )
-            verdict = verify(record, options)
+            verdict = verify(record, options, seeds_of(record, found.records))
             good = verdict.state != "different"
             click.echo(f"{'pass' if good else 'FAIL'}  {record.run_id} {record.key.arm}: {verdict.state}")
             for line in verdict.lines:

@@ -22,7 +22,7 @@ from benchmark.cli.options import (
     result_tree,
 )
 from benchmark.cli.progress import working
-from benchmark.cli.trees import describe_record, find_record, report_options, status_of
+from benchmark.cli.trees import describe_record, find_record, report_options, seeds_of, status_of
 from benchmark.core import numerics
 from benchmark.core.errors import UsageError
 from benchmark.records.claims import read_claims
@@ -182,9 +182,11 @@ def verify(
     """Run a recorded run again and compare.
 
     The verdict: equal, within tolerance or different. It runs in the numeric mode of the record. Equal bits are
-    promised where kind of machine, code, data and packages agree; elsewhere scores are compared within a tolerance.
+    promised where kind of machine, code, data and packages agree; elsewhere scores may differ by .002 or by what the
+    run's seeds differ by.
     """
-    record = find_record(result_tree(suite_name, out), run_id)
+    tree = result_tree(suite_name, out)
+    record = find_record(tree, run_id)
     if record.provenance is not None:
         numerics.set_environment(record.provenance.numerics)
     load_plugins(**files)
@@ -194,7 +196,7 @@ def verify(
     from benchmark.execution.verify import verify as run_again
 
     options = Options(out=Path(), device=checked_device(device), data_dir=data_dir, **plugin_paths(**files))
-    verdict = run_again(record, options)
+    verdict = run_again(record, options, seeds_of(record, read_records(tree)[0]))
     click.echo(f"{record.run_id}: {verdict.state}")
     for line in verdict.lines:
         click.echo(f"  {line}")

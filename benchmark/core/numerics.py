@@ -2,8 +2,12 @@
 
 torch and numpy choose their kernels by what the CPU can do, and kernels for AVX-512 round differently from those for
 AVX2. In the mode ``portable`` (the default) torch is held to AVX2, which every x86-64-v3 machine has, so that a run
-gives equal bits on machines with and without AVX-512. ``native`` leaves the choice to torch. numpy is held back in
-both modes: what it computes (encoded arrays, measures) never depends on the mode.
+gives equal bits on machines of one vendor with and without AVX-512. ``native`` leaves the choice to torch. numpy is
+held back in both modes: what it computes (encoded arrays, measures) never depends on the mode.
+
+Matrix products are MKL's, which has kernels of its own for AMD (those for AVX2 alone) and no way to ask for them on
+Intel: between the two vendors bits differ. On Intel it would take AVX-512 where there is some, so there its mode of
+conditional numerical reproducibility holds it to AVX2.
 
 Both libraries look at the environment once, when they are imported; the package ``benchmark`` calls `set_environment`
 at its own import, before them. What is in force can differ from what was asked for (torch was imported first, the CPU
@@ -27,11 +31,13 @@ NUMPY_VARIABLES = {
     # The names of numpy 2.4 and later, and those before; a name that a numpy does not know is passed over by it.
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL"
 }
+HELD_ON_INTEL = {"MKL_CBWR": "AVX2"}
+"""Not set elsewhere: on other CPUs MKL would fall back to its slowest kernels."""
 CLASHING = ("NPY_ENABLE_CPU_FEATURES",)
 """numpy refuses to start when this is set beside the variable above."""
 BEYOND_AVX2 = ("X86_V4", "AVX512F", "AVX512_SKX")
 BIT_VARIABLES = ("MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_ENABLE_INSTRUCTIONS", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
-"""Variables that this module does not set and that may change bits."""
+"""Variables that may change bits beside the instruction sets in force, set here or outside."""
 
 _outside: dict[str, str | None] = {}
 
@@ -45,13 +51,15 @@ def set_environment(mode: str | None = None) -> str:
     mode = mode or os.environ.get(VARIABLE) or MODES[0]
     if mode not in MODES:
         mode = MODES[0]  # the command line refuses the word; an import is no place for it
-    for name in TORCH_VARIABLES:
+    intel = processor().get("vendor_id") == "GenuineIntel"
+    variables = TORCH_VARIABLES | (HELD_ON_INTEL if intel else dict.fromkeys(HELD_ON_INTEL))
+    for name in variables:
         _outside.setdefault(name, os.environ.get(name))
     if _has_avx2():
         for name in CLASHING:
             os.environ.pop(name, None)
         os.environ.update(NUMPY_VARIABLES)
-        for name, value in TORCH_VARIABLES.items():
+        for name, value in variables.items():
             _put(name, value if mode == "portable" else _outside[name])
     _put(VARIABLE, None if mode == MODES[0] else mode)
     return mode

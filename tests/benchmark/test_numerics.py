@@ -20,7 +20,8 @@ print(json.dumps([force.mode, force.torch, force.numpy, torch.nn.functional.soft
 
 
 def tell(code=TELL, **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ATEN", "DNNL", "NPY", "MPTB"))}
+    own = ("ATEN", "DNNL", "NPY", "MKL", "MPTB")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -65,6 +66,26 @@ print(json.dumps([os.environ.get("ATEN_CPU_CAPABILITY"), os.environ["MPTBENCH_NU
 """
     assert tell(code) == [None, "native"]
     assert tell(code, ATEN_CPU_CAPABILITY="default") == ["default", "native"]
+
+
+@avx2
+def test_matrix_products_do_not_depend_on_what_else_an_intel_machine_can_do():
+    """MKL takes AVX-512 on Intel whatever torch is held to; on AMD it has one way, which the variable would spoil."""
+    code = """
+import benchmark, hashlib, json, os, torch
+torch.set_num_threads(1)
+made = torch.Generator().manual_seed(0)
+digest = hashlib.blake2b()
+for rows, inside, columns in ((256, 43, 128), (1024, 172, 256), (37, 64, 1)):
+    first, second = (torch.randn(*shape, generator=made) for shape in ((rows, inside), (inside, columns)))
+    digest.update((first @ second).numpy().tobytes())
+print(json.dumps([os.environ.get("MKL_CBWR"), digest.hexdigest()]))
+"""
+    held, products = tell(code)
+    assert held == ("AVX2" if numerics.processor().get("vendor_id") == "GenuineIntel" else None)
+    for outside in ({"MKL_CBWR": "COMPATIBLE"}, {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}):
+        assert tell(code, **outside) == [held, products]
+    assert tell(code, MPTBENCH_NUMERICS="native", MKL_CBWR="COMPATIBLE")[0] == "COMPATIBLE"
 
 
 @avx2
