@@ -18,8 +18,9 @@ from benchmark import report
 from benchmark.cli.listing import titles
 from benchmark.cli.options import common, data_option, device_option, load_plugins, result_tree
 from benchmark.cli.page import write_page
-from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options, seeds_of
+from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options
 from benchmark.core.errors import UsageError, unknown_name
+from benchmark.records.agreement import seeds_of
 from benchmark.records.reference import CHECKOUT, reference_trees
 from benchmark.records.reference import docs as docs_folder
 from benchmark.report.artefact import Scrubber, anonymous_records, write_archive

@@ -110,7 +110,7 @@ numerics_option = click.option(
     show_default=True,
     expose_value=False,
     callback=lambda context, option, mode: numerics.set_environment(mode),
-    help="portable: equal bits on every x86-64 machine. native: the CPU's fastest kernels.",
+    help="portable: equal bits on every x86-64 machine of a vendor. native: the CPU's fastest kernels.",
 )
 
 device_option = click.option(

@@ -22,9 +22,10 @@ from benchmark.cli.options import (
     result_tree,
 )
 from benchmark.cli.progress import working
-from benchmark.cli.trees import describe_record, find_record, report_options, seeds_of, status_of
+from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.core import numerics
 from benchmark.core.errors import UsageError
+from benchmark.records.agreement import seeds_of
 from benchmark.records.claims import read_claims
 from benchmark.records.record import Record
 from benchmark.records.tree import read_records

@@ -162,14 +162,6 @@ def find_record(out: Path, run_id: str) -> Record:
     return found[0]
 
 
-def seeds_of(record: Record, records: Sequence[Record]) -> list[Record]:
-    """Of ``records`` the finished ones that differ from ``record`` in the seed alone, and itself."""
-    seed = record.key.seed
-    return [
-        other for other in records if other.status == "ok" and other.key.model_copy(update={"seed": seed}) == record.key
-    ]
-
-
 def describe_record(record: Record) -> str:
     """A record for reading."""
     lines = [f"{record.run_id}  {label(record)}  {record.status}" + (f": {record.reason}" if record.reason else "")]

@@ -1,4 +1,4 @@
-"""Which kernels compute: the same bits on every x86-64 machine, or the fastest that a CPU has.
+"""Which kernels compute: the same bits on every x86-64 machine of a vendor, or the fastest that a CPU has.
 
 torch and numpy choose their kernels by what the CPU can do, and kernels for AVX-512 round differently from those for
 AVX2. In the mode ``portable`` (the default) torch is held to AVX2, which every x86-64-v3 machine has, so that a run

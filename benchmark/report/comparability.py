@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
+from benchmark.records.agreement import compare, seeds_of
 from benchmark.report.groups import Group
 
 
@@ -30,19 +32,22 @@ def agreement(group: Group, other: Group) -> str:
     pairs = [(r, theirs[r.run_id]) for r in group.records if r.status == "ok" and r.run_id in theirs]
     if not pairs:
         return "no row that the reference records do not have, and no run of the same name to check them by"
-    equal = sum(a.weights_fingerprint == b.weights_fingerprint and a.scores == b.scores for a, b in pairs)
+    found = Counter(compare(there, here, seeds_of(there, other.records)).state for here, there in pairs)
     largest = max(
         (
-            abs(value - there)
-            for a, b in pairs
-            for task in a.scores.keys() & b.scores.keys()
-            for name, value in a.scores[task].metrics.items()
-            if value is not None and (there := b.scores[task].metrics.get(name)) is not None
+            abs(value - expected)
+            for here, there in pairs
+            for task in here.scores.keys() & there.scores.keys()
+            if (value := here.scores[task].metrics.get("auc")) is not None
+            and (expected := there.scores[task].metrics.get("auc")) is not None
         ),
         default=0.0,
     )
-    text = f"no row that the reference records do not have; of {len(pairs)} runs of the same name {equal} are equal"
-    return f"{text} bit for bit, largest difference of a score {largest:.1e}"
+    return (
+        f"no row that the reference records do not have; of {len(pairs)} runs of the same name {found['equal']} are "
+        f"equal bit for bit, {found['within tolerance']} within what 'verify' allows another kind of machine, "
+        f"{found['different']} differ; largest difference of an AUC {largest:.1e}"
+    )
 
 
 def fingerprints(group: Group) -> set[str]:

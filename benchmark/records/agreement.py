@@ -1,0 +1,142 @@
+"""Whether two records of one run agree: bit for bit, within a tolerance, or not, and where they part."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.records.record import Record
+
+TOLERANCE = 0.002
+"""Largest difference of a test score that counts as the same result where equal bits are not promised, whatever the
+seeds say (see docs/rules.md for what was measured)."""
+COARSER = {"pr_auc": 0.01, "calibration_error": 0.01}
+"""The same for scores that rounding moves further: they hang on few rows."""
+FEWEST_SEEDS = 3
+"""With fewer runs the spread over seeds is unknown."""
+
+
+@dataclass
+class Verdict:
+    """``state`` is "equal", "within tolerance" or "different"; ``lines`` say what was compared and where it parts."""
+
+    state: str
+    lines: list[str] = field(default_factory=list)
+
+
+def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verdict:
+    """Compare two records of the same run: scores, learning curves and weights; times do not count.
+
+    Where equal bits are not promised, training makes of another rounding at most what it makes of another seed. So a
+    score may differ by what two of the run's seeds differ by in 99 of 100 cases, as far as its records with every seed,
+    ``seeds``, tell, and by the fixed tolerance in any case.
+    """
+    assert first.provenance is not None and second.provenance is not None
+    differences = {
+        (task, name): abs(value - other)
+        for task, scores in first.scores.items()
+        for name, value in scores.metrics.items()
+        if value is not None and task in second.scores and (other := second.scores[task].metrics.get(name)) is not None
+    }
+    lines = [
+        f"{title}: recorded {before or 'unknown'}, now {now or 'unknown'}"
+        for title, before, now in _circumstances(first, second)
+        if before != now
+    ]
+    promised = _equal_bits_promised(first, second)
+    same_form = _defined(first) == _defined(second)
+    equal_weights = first.weights_fingerprint == second.weights_fingerprint
+    if equal_weights and same_form and not any(differences.values()):
+        return Verdict("equal", [*lines, "weights and every score are equal bit for bit"])
+    lines.append(_where_curves_part(first, second) or "the learning curves are equal")
+    if promised:
+        lines.append("kind of machine, code, data and packages agree: the numbers have to be equal bit for bit")
+    if differences:
+        tolerances = {place: _tolerance(seeds, *place) for place in differences}
+        place = max(differences, key=lambda place: differences[place] / tolerances[place][0])
+        tolerance, whence = tolerances[place]
+        lines.append(
+            f"largest difference of a score: {differences[place]:.2e} ({', '.join(place)}); "
+            f"tolerance {tolerance:.2g}{whence}"
+        )
+        if same_form and not promised and differences[place] <= tolerance:
+            return Verdict("within tolerance", lines)
+    return Verdict("different", lines)
+
+
+def seeds_of(record: Record, records: Sequence[Record]) -> list[Record]:
+    """Of ``records`` the finished ones that differ from ``record`` in the seed alone, and itself."""
+    seed = record.key.seed
+    return [
+        other for other in records if other.status == "ok" and other.key.model_copy(update={"seed": seed}) == record.key
+    ]
+
+
+def _tolerance(seeds: Sequence[Record], task: str, metric: str) -> tuple[float, str]:
+    """What two runs' scores may differ by where equal bits are not promised, and the words for where it is from."""
+    fixed = COARSER.get(metric, TOLERANCE)
+    values = [
+        value
+        for record in seeds
+        if task in record.scores and (value := record.scores[task].metrics.get(metric)) is not None
+    ]
+    if len(values) < FEWEST_SEEDS:
+        return fixed, ""
+    from scipy import special
+
+    student = float(special.stdtrit(len(values) - 1, 0.995))
+    between = student * math.sqrt(2) * statistics.stdev(values)
+    return (between, f", as between two of its {len(values)} seeds") if between > fixed else (fixed, "")
+
+
+CIRCUMSTANCES = {
+    "bits_kind": "kind of machine for bits",
+    "code_fingerprint": "code",
+    "data_fingerprint": "data",
+    "packages": "packages",
+}
+"""Equal bits are promised where all of these are known and agree."""
+
+
+def _circumstances(first: Record, second: Record) -> list[tuple[str, Any, Any]]:
+    """What may explain a difference: title, as recorded, as it is now. Of packages those that differ."""
+    found = []
+    for name, title in CIRCUMSTANCES.items():
+        before, now = getattr(first.provenance, name), getattr(second.provenance, name)
+        if isinstance(before, dict):
+            parting = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+            before, now = (", ".join(f"{key} {of.get(key, '-')}" for key in parting) for of in (before, now))
+        found.append((title, before, now))
+    return found
+
+
+def _equal_bits_promised(first: Record, second: Record) -> bool:
+    return all(
+        (before := getattr(first.provenance, name)) is not None and before == getattr(second.provenance, name)
+        for name in CIRCUMSTANCES
+    )
+
+
+def _defined(record: Record) -> dict[tuple[str, str], bool]:
+    """Which scores a record has, and which of them are numbers."""
+    return {
+        (task, name): value is not None
+        for task, scores in record.scores.items()
+        for name, value in scores.metrics.items()
+    }
+
+
+def _where_curves_part(first: Record, second: Record) -> str | None:
+    for before, now in zip(first.curve, second.curve):
+        for name, value in before.loss.items():
+            if now.loss.get(name) != value:
+                there = f"the curves part at epoch {before.epoch}"
+                return f"{there}: loss '{name}' was {value!r}, now {now.loss.get(name)!r}"
+        if before.validation != now.validation:
+            return f"the curves part at epoch {before.epoch}: validation scores differ"
+    if len(first.curve) != len(second.curve):
+        return f"the curves have {len(first.curve)} and {len(second.curve)} epochs"
+    return None
