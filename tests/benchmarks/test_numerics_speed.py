@@ -47,7 +47,7 @@ class Worker:
     def __init__(self, mode):
         words = [sys.executable, "-c", WORKER]
         environment = {**os.environ, numerics.VARIABLE: mode}
-        for name in (*numerics.TORCH_VARIABLES, *numerics.NUMPY_VARIABLES):
+        for name in (*numerics.TORCH_VARIABLES, *numerics.NUMPY_VARIABLES, *numerics.HELD_ON_INTEL):
             environment.pop(name, None)  # what the mode of this process has set
         self._process = subprocess.Popen(
             words, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
