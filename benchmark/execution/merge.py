@@ -77,8 +77,17 @@ def _take(record: Record, tree: Path, out: Path, merged: Merged) -> None:
             merged.equal += 1
         else:
             _set_aside(target, aside, out, None, there)
-            _set_aside(source, aside, tree, merged, record)
+            _set_aside(source, aside, tree, merged, record, _other_bits(there, record))
             shutil.rmtree(target)
+
+
+def _other_bits(there: Record, record: Record) -> str:
+    """What to do where two results differ because the machines' bits do."""
+    kinds = [found.provenance.bits_kind for found in (there, record) if found.provenance]
+    if len(set(kinds)) < 2:
+        return ""
+    one, other = (kind or "unknown" for kind in kinds)
+    return f". They are of kinds of machines whose bits may differ ({one}; {other}): run each seed on one kind"
 
 
 def _read(directory: Path, merged: Merged) -> Record | None:
@@ -92,18 +101,29 @@ def _read(directory: Path, merged: Merged) -> Record | None:
 
 
 def _copy(source: Path, target: Path, record: Record) -> None:
-    """A run's files, the record last, each whole or not there. Links are not followed. A packed run may have none."""
+    """A run's files, the record last, each whole or not there. Links are not followed.
+
+    The record is written anew where it has no file of its own, or a damaged one: it is from the tree's packed file.
+    """
     files = sorted(source.iterdir()) if source.is_dir() else []
     names = [p.name for p in files if p.is_file() and not p.is_symlink() and p.name[0] != "."]
     for name in [n for n in names if n != LAST and n not in NOT_COPIED]:
         write_atomically(target / name, (source / name).read_bytes())
-    if LAST in names:
+    if LAST in names and _is_whole(source / LAST):
         write_atomically(target / LAST, (source / LAST).read_bytes())
     else:
         write_record(target, record)
 
 
-def _set_aside(source: Path, aside: Path, tree: Path, merged: Merged | None, record: Record) -> None:
+def _is_whole(path: Path) -> bool:
+    try:
+        read_record(path)
+    except DamagedRecord:
+        return False
+    return True
+
+
+def _set_aside(source: Path, aside: Path, tree: Path, merged: Merged | None, record: Record, remedy: str = "") -> None:
     """Keep one of several results of a run, with where it came from."""
     if any(bits(read_record(path)) == bits(record) for path in aside.glob(f"*/{LAST}")):
         return
@@ -114,5 +134,5 @@ def _set_aside(source: Path, aside: Path, tree: Path, merged: Merged | None, rec
         key = record.key
         merged.conflicts.append(
             f"{record.run_id} {key.dataset}/{key.method}/{key.arm}/seed {key.seed}: results differ; both are under "
-            f"{aside}, none counts"
+            f"{aside}, none counts{remedy}"
         )

@@ -6,7 +6,7 @@ from benchmark.core.errors import UsageError
 from benchmark.execution.locks import Lock
 from benchmark.execution.merge import merge
 from benchmark.records.record import run_directory, write_record
-from benchmark.records.tree import read_records
+from benchmark.records.tree import pack, read_records
 from tests.report import made
 
 
@@ -61,6 +61,30 @@ def test_numbers_win_over_a_failure_and_a_damaged_record_is_named(tmp_path):
     done = merge([spoilt], tmp_path / "out")
     assert done.copied == 0 and len(done.problems) == 1
     write_record(run_directory(tmp_path / "out", record.key), record)
+
+
+def test_results_of_two_kinds_of_machines_say_why_they_differ(tmp_path):
+    first, (record,) = tree(tmp_path, "first", (0,))
+    of_intel = record.provenance.model_copy(update={"bits_kind": "x86_64 GenuineIntel"})
+    of_amd = record.provenance.model_copy(update={"bits_kind": "x86_64 AuthenticAMD"})
+    intel, _ = tree(tmp_path, "intel", (0,), score=0.8, provenance=of_intel)
+    amd, _ = tree(tmp_path, "amd", (0,), provenance=of_amd)
+    (line,) = merge([intel, amd], tmp_path / "out").conflicts
+    assert "(x86_64 GenuineIntel; x86_64 AuthenticAMD): run each seed on one kind" in line
+    (line,) = merge([first, tree(tmp_path, "same", (0,), score=0.8)[0]], tmp_path / "alike").conflicts
+    assert "kinds of machines" not in line
+
+
+def test_a_packed_record_is_taken_where_the_run_s_own_file_is_damaged(tmp_path):
+    source, (record,) = tree(tmp_path, "source", (0,))
+    pack(source)
+    spoilt = run_directory(source, record.key) / "record.json"
+    spoilt.parent.mkdir(parents=True)
+    spoilt.write_text("{")
+    done = merge([source], tmp_path / "out")
+    assert done.copied == 1 and len(done.problems) == 1 and str(spoilt) in done.problems[0]
+    records, problems = read_records(tmp_path / "out")
+    assert [r.run_id for r in records] == [record.run_id] and problems == []
 
 
 def test_a_run_that_a_sweep_is_at_is_left_alone(tmp_path):
