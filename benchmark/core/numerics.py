@@ -32,7 +32,7 @@ NUMPY_VARIABLES = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL"
 }
 HELD_ON_INTEL = {"MKL_CBWR": "AVX2"}
-"""Not set elsewhere: on other CPUs MKL would fall back to its slowest kernels."""
+"""Not set elsewhere: MKL promises this mode for CPUs of Intel alone."""
 CLASHING = ("NPY_ENABLE_CPU_FEATURES",)
 """numpy refuses to start when this is set beside the variable above."""
 BEYOND_AVX2 = ("X86_V4", "AVX512F", "AVX512_SKX")

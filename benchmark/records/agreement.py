@@ -69,10 +69,8 @@ def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verd
 
 def seeds_of(record: Record, records: Sequence[Record]) -> list[Record]:
     """Of ``records`` the finished ones that differ from ``record`` in the seed alone, and itself."""
-    seed = record.key.seed
-    return [
-        other for other in records if other.status == "ok" and other.key.model_copy(update={"seed": seed}) == record.key
-    ]
+    key, seed = vars(record.key), {"seed": record.key.seed}
+    return [other for other in records if other.status == "ok" and vars(other.key) | seed == key]
 
 
 def _tolerance(seeds: Sequence[Record], task: str, metric: str) -> tuple[float, str]:

@@ -109,6 +109,21 @@ def test_compare_sets_a_new_method_beside_the_reference_and_says_what_does_not_c
         assert {"my_method (yours)", "Shared-Bottom"} <= {row["method"] for row in csv.DictReader(stream)}
 
 
+def test_compare_counts_runs_that_another_kind_of_machine_may_have_made_and_those_that_differ(
+    mpt, tmp_path: Path
+) -> None:
+    theirs = made.study({"shared_bottom": 0.94})
+    mine = made.study({"shared_bottom": 0.94})
+    near, far = (next(r for r in mine if r.key.seed == seed and r.key.arm == "joint") for seed in (0, 1))
+    for record, distance in ((near, 0.001), (far, 0.5)):
+        next(iter(record.scores.values())).metrics["auc"] -= distance
+        record.provenance = record.provenance.model_copy(update={"bits_kind": "another"})
+    result = mpt("compare", made.write(tmp_path / "mine", mine), "--to", made.write(tmp_path / "theirs", theirs))
+    assert result.code == 1
+    assert f"{len(mine) - 2} are equal bit for bit, 1 within what 'verify' allows" in result.text
+    assert "1 differ; largest difference of an AUC 5.0e-01" in result.text
+
+
 def test_compare_of_the_reference_with_itself_says_that_every_run_agrees(mpt) -> None:
     result = mpt("compare", mb.reference())
     runs = mb.load().run_id.nunique()
