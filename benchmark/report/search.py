@@ -11,7 +11,8 @@ from benchmark.report.model import Cell, Column, Row, Table
 
 NOTE = (
     "Every method was searched with the same number of trials, judged on validation rows alone; trial 0 is the config "
-    "without tuning. default and best: mean validation score of trial 0 and of the chosen one. config: values that "
+    "without tuning. seeds: of each trial, which is judged by their mean. default and best: mean validation score of "
+    "trial 0 and of the chosen one. config: values that "
     'differ from the default, or "default" where no trial was better.'
 )
 
@@ -22,6 +23,7 @@ def spent(group: Group, slug: str) -> Table:
         Column("method", "Method", "text"),
         Column("trials", "trials", "count"),
         Column("failed", "failed", "count"),
+        Column("seeds", "seeds", "count"),
         Column("dimensions", "dimensions", "count"),
         Column("default", "default", "score", group="validation"),
         Column("best", "best", "score", group="validation"),
@@ -41,8 +43,17 @@ def spent(group: Group, slug: str) -> Table:
         f"{group.dataset}: what was searched for each method",
         columns,
         tuple(rows),
-        (NOTE, *footer(group, interval=False)),
+        (NOTE, *_unequal(rows), *footer(group, interval=False)),
     )
+
+
+def _unequal(rows: list[Row]) -> tuple[str, ...]:
+    """A line if some methods' trials had more seeds than others': equal trials were not equal chances then."""
+    seeds = {str(row.cells["method"].text): row.cells["seeds"].value or 0.0 for row in rows}
+    if len(set(seeds.values())) <= 1:
+        return ()
+    said = ", ".join(f"{method} {number:.0f}" for method, number in seeds.items())
+    return (f"Not equal: trials were judged by different numbers of seeds ({said}).",)
 
 
 def _row(group: Group, variant: Variant, searched: Any) -> Row:
@@ -52,6 +63,7 @@ def _row(group: Group, variant: Variant, searched: Any) -> Row:
         "method": label(group, variant),
         "trials": Cell(float(searched["trials"])),
         "failed": Cell(float(searched["failed"])),
+        "seeds": Cell(float(len(searched["seeds"]))),
         "dimensions": Cell(float(len(searched["dimensions"]))),
         "default": Cell(code="failed") if default is None else Cell(default),
         "best": Cell(searched["best"]),

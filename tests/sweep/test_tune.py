@@ -204,6 +204,7 @@ def test_a_suite_with_the_file_of_a_search_is_of_the_track_tuned_and_shows_what_
     (table,) = (tmp_path / "out/tables").glob("search-*.csv")
     rows = {row["method"]: row for row in csv.DictReader(table.read_text().splitlines())}
     assert set(rows) == {"Single-Task", "Shared-Bottom"} and {row["trials"] for row in rows.values()} == {"2"}
+    assert {row["seeds"] for row in rows.values()} == {"1"}
     assert "learning_rate: 0.0001 to 0.01, logarithmic" in rows["Shared-Bottom"]["space"]
     assert "Track: tuned." in (tmp_path / "out/tables" / f"{table.stem}.md").read_text()
     mixed = mpt("run", *QUICK, "--methods", "shared_bottom", "--out", tmp_path / "out")

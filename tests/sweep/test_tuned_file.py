@@ -7,7 +7,8 @@ import pytest
 
 from benchmark.core.errors import UsageError
 from benchmark.planning.suite import Searched
-from benchmark.report.search import _chosen
+from benchmark.report.model import Cell, Row
+from benchmark.report.search import _chosen, _unequal
 from benchmark.tuning.files import write_tuned
 
 TRIED = {"l2": "1e-7 to 1e-2", "lora.rank": "1, 2"}
@@ -61,6 +62,14 @@ def test_the_table_of_a_search_shows_what_was_chosen_for_arms_too(tmp_path):
     searched = Searched.model_validate(tables["search"]["byterec"]["mmoe"]).model_dump()
     chosen = _chosen(SimpleNamespace(config='{"l2": 1e-05, "tower": [4]}'), searched)
     assert chosen == "l2 1e-05, lora.rank 2, lora.alpha 22.4"
+
+
+def test_the_table_of_a_search_says_when_trials_had_unequal_numbers_of_seeds():
+    def rows(*seeds):
+        return [Row({"method": Cell(text=f"M{i}"), "seeds": Cell(float(number))}) for i, number in enumerate(seeds)]
+
+    assert _unequal(rows(3, 3)) == _unequal([]) == ()
+    assert _unequal(rows(1, 3)) == ("Not equal: trials were judged by different numbers of seeds (M0 1, M1 3).",)
 
 
 def test_a_file_that_is_no_toml_is_named_and_kept(tmp_path):
