@@ -12,8 +12,8 @@ from benchmark.report.model import Cell, Column, Row, Table
 NOTE = (
     "Every method was searched with the same number of trials, judged on validation rows alone; trial 0 is the config "
     "without tuning. seeds: of each trial, which is judged by their mean. default and best: mean validation score of "
-    "trial 0 and of the chosen one. config: values that "
-    'differ from the default, or "default" where no trial was better.'
+    "trial 0 and of the chosen one. "
+    'config: values that differ from the default, or "default" where no trial was better.'
 )
 
 
