@@ -8,11 +8,12 @@ from typing import Any
 from benchmark.report.groups import Group, Variant
 from benchmark.report.measures import footer, label
 from benchmark.report.model import Cell, Column, Row, Table
+from benchmark.spec.arms import SCRATCH
 
 NOTE = (
     "Every method was searched with the same number of trials, judged on validation rows alone; trial 0 is the config "
-    "without tuning. seeds: of each trial, which is judged by their mean. default and best: mean validation score of "
-    "trial 0 and of the chosen one. "
+    "without tuning. arms, seeds: of each trial, which is judged by their mean. default and best: mean validation "
+    "score of trial 0 and of the chosen one. "
     'config: values that differ from the default, or "default" where no trial was better.'
 )
 
@@ -23,6 +24,7 @@ def spent(group: Group, slug: str) -> Table:
         Column("method", "Method", "text"),
         Column("trials", "trials", "count"),
         Column("failed", "failed", "count"),
+        Column("arms", "arms", "text"),
         Column("seeds", "seeds", "count"),
         Column("dimensions", "dimensions", "count"),
         Column("default", "default", "score", group="validation"),
@@ -48,12 +50,18 @@ def spent(group: Group, slug: str) -> Table:
 
 
 def _unequal(rows: list[Row]) -> tuple[str, ...]:
-    """A line if some methods' trials had more seeds than others': equal trials were not equal chances then."""
-    seeds = {str(row.cells["method"].text): row.cells["seeds"].value or 0.0 for row in rows}
-    if len(set(seeds.values())) <= 1:
-        return ()
-    said = ", ".join(f"{method} {number:.0f}" for method, number in seeds.items())
-    return (f"Not equal: trials were judged by different numbers of seeds ({said}).",)
+    """A line if some methods' trials had other arms or more seeds than others': as many trials were not equal chances.
+
+    A single-task model has one arm, ``scratch``, in place of whatever the others are judged by.
+    """
+    several = [row for row in rows if row.cells["arms"].text != SCRATCH]
+    unequal = []
+    for name, among in (("seeds", rows), ("arms", several)):
+        said = [row.cells[name].text or f"{row.cells[name].value:.0f}" for row in among]
+        if len(set(said)) > 1:
+            each = ", ".join(f"{row.cells['method'].text} {value}" for row, value in zip(among, said, strict=True))
+            unequal.append(f"{name} ({each})")
+    return (f"Not equal chances: trials differ in {' and in '.join(unequal)}.",) if unequal else ()
 
 
 def _row(group: Group, variant: Variant, searched: Any) -> Row:
@@ -63,6 +71,7 @@ def _row(group: Group, variant: Variant, searched: Any) -> Row:
         "method": label(group, variant),
         "trials": Cell(float(searched["trials"])),
         "failed": Cell(float(searched["failed"])),
+        "arms": Cell(text=", ".join(searched["arms"])),
         "seeds": Cell(float(len(searched["seeds"]))),
         "dimensions": Cell(float(len(searched["dimensions"]))),
         "default": Cell(code="failed") if default is None else Cell(default),

@@ -64,12 +64,15 @@ def test_the_table_of_a_search_shows_what_was_chosen_for_arms_too(tmp_path):
     assert chosen == "l2 1e-05, lora.rank 2, lora.alpha 22.4"
 
 
-def test_the_table_of_a_search_says_when_trials_had_unequal_numbers_of_seeds():
-    def rows(*seeds):
-        return [Row({"method": Cell(text=f"M{i}"), "seeds": Cell(float(number))}) for i, number in enumerate(seeds)]
+def test_the_table_of_a_search_says_when_methods_had_unequal_chances():
+    def said(*searched):
+        rows = [{"seeds": Cell(float(seeds)), "arms": Cell(text=arms)} for seeds, arms in searched]
+        return _unequal([Row({"method": Cell(text=f"M{i}"), **cells}) for i, cells in enumerate(rows)])
 
-    assert _unequal(rows(3, 3)) == _unequal([]) == ()
-    assert _unequal(rows(1, 3)) == ("Not equal: trials were judged by different numbers of seeds (M0 1, M1 3).",)
+    assert said((3, "joint"), (3, "joint"), (3, "scratch")) == said() == ()
+    assert said((1, "joint"), (3, "joint, lora"), (1, "scratch")) == (
+        "Not equal chances: trials differ in seeds (M0 1, M1 3, M2 1) and in arms (M0 joint, M1 joint, lora).",
+    )
 
 
 def test_a_file_that_is_no_toml_is_named_and_kept(tmp_path):
