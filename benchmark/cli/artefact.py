@@ -16,7 +16,7 @@ import click
 
 from benchmark import report
 from benchmark.cli.listing import titles
-from benchmark.cli.options import common, data_option, device_option, load_plugins, result_tree
+from benchmark.cli.options import common, data_option, device_again_option, load_plugins, result_tree
 from benchmark.cli.page import write_page
 from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options
 from benchmark.core.errors import UsageError, unknown_name
@@ -89,9 +89,9 @@ def _anonymous_json(file: Path, scrubber: Scrubber, sure: Scrubber) -> str:
 @click.command("check-bundle")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--runs", "count", type=click.IntRange(0), default=2, show_default=True, help="Records to run again.")
-@device_option
+@device_again_option
 @data_option
-def check_bundle(bundle: Path, count: int, device: str, data_dir: Path | None) -> int:
+def check_bundle(bundle: Path, count: int, device: str | None, data_dir: Path | None) -> int:
     """Check somebody's bundle of a method and its records.
 
     The method file and a few records, chosen by the bundle's hash, are tried; the row that would join the reference is
@@ -111,14 +111,13 @@ def check_bundle(bundle: Path, count: int, device: str, data_dir: Path | None) -
         ok = False
     click.echo(f"hash  {found.hash}, {len(found.records)} records")
     if ok and count:
-        from benchmark.cli.sweep import checked_device, plugin_paths  # these import torch
+        from benchmark.cli.sweep import device_again, plugin_paths  # these import torch
         from benchmark.execution.executor import Options
         from benchmark.execution.verify import verify
 
         for record in chosen(found, count):
-            options = Options(
-                out=Path(), device=checked_device(device), data_dir=data_dir, **plugin_paths((found.file,), ())
-            )
+            where = device_again(record, device)
+            options = Options(out=Path(), device=where, data_dir=data_dir, **plugin_paths((found.file,), ()))
             verdict = verify(record, options, seeds_of(record, found.records))
             good = verdict.state != "different"
             click.echo(f"{'pass' if good else 'FAIL'}  {record.run_id} {record.key.arm}: {verdict.state}")

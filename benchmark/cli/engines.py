@@ -35,7 +35,7 @@ def opened(request: Request, jobs: int) -> Iterator[Engine | None]:
         return
     from benchmark.execution.cluster.engine import DaskEngine
 
-    engine = DaskEngine(request.scheduler, request.workers or 1, jobs, request.one_kind, request.jobs_per_gpu)
+    engine = DaskEngine(request.scheduler, request.workers or 1, jobs, request.one_kind, request.jobs_per_gpu or 1)
     try:
         yield engine
     finally:

@@ -36,7 +36,7 @@ class Request:
     device: str = "auto"
     jobs: int | None = None
     mode: str = "fill"
-    jobs_per_gpu: int = 1
+    jobs_per_gpu: int | None = None
     engine: str = "local"
     scheduler: str | None = None
     workers: int | None = None
@@ -117,6 +117,10 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda (every GPU) or cuda:0,cuda:2."
 )
 
+device_again_option = click.option(
+    "--device", help="auto, cpu, cuda or cuda:N. Default: the CPU for a record that was made there, else auto."
+)
+
 SELECTION = (
     click.option("--datasets", type=Names(_datasets), default=(), help="Comma-separated, instead of the suite's."),
     click.option("--methods", type=Names(_methods), default=(), help="Comma-separated, or all."),
@@ -150,7 +154,9 @@ SELECTION = (
 ENGINES = ("local", "dask")
 ENGINE = (
     click.option(
-        "--jobs-per-gpu", type=click.IntRange(1), default=1, show_default=True, help="Runs at once on every GPU."
+        "--jobs-per-gpu",
+        type=click.IntRange(1),
+        help="Runs at once on every GPU. Default: one for each core and 8 GiB of its memory; with --engine dask 1.",
     ),
     click.option(
         "--engine",

@@ -15,7 +15,7 @@ from benchmark.cli.listing import titles
 from benchmark.cli.options import (
     common,
     data_option,
-    device_option,
+    device_again_option,
     figures_option,
     load_plugins,
     plugin_files,
@@ -169,22 +169,22 @@ def tables(
 @click.command()
 @click.argument("run_id")
 @common
-@device_option
+@device_again_option
 @data_option
 @plugin_files
 def verify(
     run_id: str,
     suite_name: str | None,
     out: Path | None,
-    device: str,
+    device: str | None,
     data_dir: Path | None,
     **files: tuple[Path, ...],
 ) -> int:
     """Run a recorded run again and compare.
 
-    The verdict: equal, within tolerance or different. It runs in the numeric mode of the record. Equal bits are
-    promised where kind of machine, code, data and packages agree; elsewhere scores may differ by .002 or by what the
-    run's seeds differ by.
+    The verdict: equal, within tolerance or different. It runs in the numeric mode and on the kind of device of
+    the record. Equal bits are promised where kind of machine, code, data and
+    packages agree; elsewhere scores may differ by .002 or by what the run's seeds differ by.
     """
     tree = result_tree(suite_name, out)
     record = find_record(tree, run_id)
@@ -192,11 +192,11 @@ def verify(
         numerics.set_environment(record.provenance.numerics)
     load_plugins(**files)
     _check_known(record)
-    from benchmark.cli.sweep import checked_device, plugin_paths  # these import torch
+    from benchmark.cli.sweep import device_again, plugin_paths  # these import torch
     from benchmark.execution.executor import Options
     from benchmark.execution.verify import verify as run_again
 
-    options = Options(out=Path(), device=checked_device(device), data_dir=data_dir, **plugin_paths(**files))
+    options = Options(out=Path(), device=device_again(record, device), data_dir=data_dir, **plugin_paths(**files))
     verdict = run_again(record, options, seeds_of(record, read_records(tree)[0]))
     click.echo(f"{record.run_id}: {verdict.state}")
     for line in verdict.lines:

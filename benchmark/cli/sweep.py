@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import click
+import torch
 from rich.console import Console
 
 from benchmark import report
@@ -29,11 +30,12 @@ from benchmark.cli.trees import check_track, other_suite, remember_plan, remembe
 from benchmark.core.errors import DataUnavailable, UsageError
 from benchmark.execution.apart import apart
 from benchmark.execution.executor import Options, Summary, execute_plan, open_tree
-from benchmark.execution.places import devices
+from benchmark.execution.places import devices, runs_per_gpu
 from benchmark.planning.estimate import at_hand, total_seconds
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.freshness import Freshness
+from benchmark.records.record import Record
 from benchmark.training.backend import visible_gpus
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
@@ -66,7 +68,8 @@ class Sweep:
         suite = narrowed(request, methods, datasets)
         # Workers of a cluster that is there say themselves what devices they have.
         device = request.device if request.scheduler else checked_device(request.device)
-        jobs = request.jobs or default_jobs(suite, device, request.jobs_per_gpu)
+        per_gpu = request.jobs_per_gpu or (1 if request.engine == "dask" else None)  # a worker's threads say it there
+        jobs = request.jobs or default_jobs(suite, device, per_gpu)
         if request.workers:
             jobs = -(-jobs // request.workers) * request.workers  # each of them takes as many, and at least one
         return cls(request, suite, device, jobs, request.out or Path("results") / suite.name, Console())
@@ -271,13 +274,27 @@ def checked_device(device: str) -> str:
         raise UsageError(f"{error}.") from error
 
 
-def default_jobs(suite: Suite, device: str, jobs_per_gpu: int = 1) -> int:
+def device_again(record: Record, asked: str | None) -> str:
+    """The device to run a record again on: the one asked for, else the record's kind. A GPU's rounding makes another
+    run of what a CPU has computed."""
+    made_on_cpu = record.provenance is not None and record.provenance.device == "cpu"
+    return checked_device(asked or ("cpu" if made_on_cpu else "auto"))
+
+
+def default_jobs(suite: Suite, device: str, jobs_per_gpu: int | None = None) -> int:
     """On the CPU one run per core that we may use, which has more throughput than several threads a run; so many on
-    each GPU."""
-    if device.startswith("cuda"):
-        return len(device.split(",")) * jobs_per_gpu
+    each GPU, or as many as cores and its memory allow."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // suite.threads)  # a batch system may give us a few of the machine's cores
+    at_once = max(1, cores // suite.threads)  # a batch system may give us a few of the machine's cores
+    if not device.startswith("cuda"):
+        return at_once
+    gpus = device.split(",")
+    return len(gpus) * (jobs_per_gpu or runs_per_gpu(at_once, [gpu_bytes(gpu) for gpu in gpus]))
+
+
+def gpu_bytes(device: str) -> int:
+    """Memory of a GPU that is there."""
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 class PluginPaths(TypedDict):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPUS = Path("/sys/devices/system/cpu")
+RUN_BYTES = 8 << 30
+"""What is reckoned for a run that shares a GPU: its inputs (up to 4 GiB are kept there), its weights, the context."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ def caches(root: Path = CPUS, usable: frozenset[int] | None = None) -> list[froz
             return []
         found[shared[1] & usable] = None
     return list(found)
+
+
+def runs_per_gpu(cores: int, memory: Sequence[int]) -> int:
+    """How many runs at once a GPU is given where nobody says so; ``memory`` has the bytes of each GPU.
+
+    One for each core and each RUN_BYTES of the smallest GPU. A small model's steps keep a core busy with starting
+    kernels and the GPU idle, so runs share one without slowing each other (docs/cluster.md has what was measured).
+    """
+    return max(1, min(cores // len(memory), min(memory) // RUN_BYTES))
 
 
 def _cores(text: str) -> frozenset[int]:

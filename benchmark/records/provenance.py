@@ -22,6 +22,9 @@ PACKAGES = ("torch", "numpy", "pandas", "scipy", "datasets", "pyarrow", "pydanti
 NUMERIC_PACKAGES = ("torch", "numpy", "scipy")
 """Packages whose version can change a run's numbers; they are part of the code fingerprint."""
 
+USUAL_WORKSPACE = ":4096:8"
+"""What cuBLAS computes with unless the environment says otherwise (`benchmark.training.backend`)."""
+
 HASHED = (
     *folder(ROOT / "benchmark/training"),
     *folder(ROOT / "benchmark/spec"),
@@ -148,7 +151,11 @@ def _gpu_kind(gpu: str) -> str:
     import torch
 
     major, minor = torch.cuda.get_device_capability()
-    return f"{gpu}, compute capability {major}.{minor}, driver {_driver()}, CUDA {torch.version.cuda}"
+    words = [gpu, f"compute capability {major}.{minor}", f"driver {_driver()}", f"CUDA {torch.version.cuda}"]
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG", USUAL_WORKSPACE)
+    if workspace != USUAL_WORKSPACE:
+        words.append(f"CUBLAS_WORKSPACE_CONFIG={workspace}")
+    return ", ".join(words)
 
 
 @functools.cache

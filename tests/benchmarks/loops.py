@@ -20,7 +20,7 @@ def hand_loop(model, categorical, numeric, labels, batch_size, learning_rate=1e-
     optimizer = torch.optim.Adam(
         [{"params": members, "weight_decay": c} for c, members in groups.items()], lr=learning_rate, fused=True
     )
-    order = torch.randperm(len(categorical))
+    order = torch.randperm(len(categorical), device=categorical.device)
     steps = -(-len(order) // batch_size)
     for step, index in enumerate(order.split(batch_size)):
         part = {task: label[index] for task, label in labels.items()}

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.execution.executor import Options, execute_plan
+from benchmark.execution.watcher import Watcher
+from benchmark.planning.plan import make_plan
+from benchmark.planning.suite import Suite
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import Budget
 from benchmark.training import metrics
@@ -67,17 +71,17 @@ def fresh(method, tasks=TASKS):
     return model
 
 
-def trainer_epoch(model, rows, batch_size, epochs=1, trained=None, cached=None):
+def trainer_epoch(model, rows, batch_size, epochs=1, trained=None, cached=None, device=DEVICE):
     model.start_training(rows, torch.Generator().manual_seed(0))
-    learner = Learner(model, rows, trained or list(model.parameters()), Streams("bench", "bench", 0), DEVICE)
+    learner = Learner(model, rows, trained or list(model.parameters()), Streams("bench", "bench", 0), device)
     learner.cached = cached
     budget = Budget(batch_size=batch_size, learning_rate=1e-3, epochs=epochs, patience=epochs)
     return train(learner, lambda: {"income": {"auc": None}}, budget)
 
 
-def prepared(method, rows):
+def prepared(method, rows, device=DEVICE):
     """A fresh model, ready to train."""
-    model = fresh(method)
+    model = fresh(method).to(device)
     model.start_training(rows, torch.Generator().manual_seed(0))
     return model.train()
 
@@ -151,31 +155,31 @@ def test_auc_of_a_million_rows(side_by_side):
     )
 
 
-def test_two_runs_at_once(benchmark, say, tmp_path):
-    """Throughput of ``--jobs 2`` against one run after the other, by the wall-clock between first and last epoch."""
-    from benchmark.execution.executor import Options, execute_plan
-    from benchmark.execution.watcher import Watcher
-    from benchmark.planning.plan import make_plan
-    from benchmark.planning.suite import Suite
+class Clock(Watcher):
+    """When the first run that trained ended its first epoch, and the last one its last."""
 
-    suite = Suite(
+    def __init__(self):
+        self.times = []
+
+    def epoch(self, run, epoch, epochs):
+        self.times.append(time.perf_counter())
+
+
+def one_method_suite(seeds, batch_size=256, epochs=8):
+    return Suite(
         name="jobs",
         title="",
         datasets=("synthetic",),
         methods=("mpt_rec",),
         arms=("joint",),
-        seeds=(0, 1),
-        budget={"batch_size": 256, "epochs": 8, "patience": 8},
+        seeds=tuple(seeds),
+        budget={"batch_size": batch_size, "epochs": epochs, "patience": epochs},
     )
 
-    class Clock(Watcher):
-        """When the first run that trained ended its first epoch, and the last one its last."""
 
-        def __init__(self):
-            self.times = []
-
-        def epoch(self, run, epoch, epochs):
-            self.times.append(time.perf_counter())
+def test_two_runs_at_once(benchmark, say, tmp_path):
+    """Throughput of ``--jobs 2`` against one run after the other, by the wall-clock between first and last epoch."""
+    suite = one_method_suite(seeds=(0, 1))
 
     def seconds(jobs):
         plan = make_plan(suite)

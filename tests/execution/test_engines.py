@@ -24,12 +24,16 @@ from tests.report import made
 @pytest.fixture
 def four_gpus(monkeypatch):
     monkeypatch.setattr(sweep_module, "visible_gpus", lambda: 4)
+    monkeypatch.setattr(sweep_module, "gpu_bytes", lambda device: 24 << 30)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)))
 
 
 @pytest.mark.parametrize(
     ("asked", "device", "jobs"),
     [
-        ({"device": "cuda"}, "cuda:0,cuda:1,cuda:2,cuda:3", 4),
+        ({"device": "cuda"}, "cuda:0,cuda:1,cuda:2,cuda:3", 12),
+        ({"device": "cuda:1"}, "cuda:1", 3),
+        ({"device": "cuda", "jobs_per_gpu": 1}, "cuda:0,cuda:1,cuda:2,cuda:3", 4),
         ({"device": "cuda", "jobs_per_gpu": 3}, "cuda:0,cuda:1,cuda:2,cuda:3", 12),
         ({"device": "cuda:0,cuda:2", "jobs_per_gpu": 2}, "cuda:0,cuda:2", 4),
         ({"device": "cuda:2", "jobs": 5}, "cuda:2", 5),

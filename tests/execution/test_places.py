@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmark.execution.memory import oom_kills
-from benchmark.execution.places import Places, caches, devices
+from benchmark.execution.places import Places, caches, devices, runs_per_gpu
+from benchmark.records import provenance
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,22 @@ def test_a_run_works_on_its_cores(mpt, tmp_path, monkeypatch):
     assert mpt("run", *TINY, *words).code == 0
     log = next((tmp_path / "out").glob("runs/tiny/where/joint/*/log.txt")).read_text()
     assert f"cores [{core}]" in log
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "runs"), [(16, [139], 16), (16, [80], 10), (16, [24, 8], 1), (4, [80, 80], 2), (1, [4], 1)]
+)
+def test_runs_share_a_gpu_as_far_as_cores_and_its_memory_reach(cores, gigabytes, runs):
+    assert runs_per_gpu(cores, [size << 30 for size in gigabytes]) == runs
+
+
+def test_the_kind_that_decides_a_gpus_bits_names_a_workspace_of_ones_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    usual = provenance.bits_kind("Some GPU")
+    assert "Some GPU, compute capability 9.0, driver" in usual and "CUBLAS" not in usual
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert provenance.bits_kind("Some GPU") == usual + ", CUBLAS_WORKSPACE_CONFIG=:16:8"
 
 
 @pytest.mark.gpu

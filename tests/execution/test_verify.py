@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from benchmark.records.agreement import Verdict
 from benchmark.records.record import run_directory, run_id, write_record
 from benchmark.records.tree import read_records
 from tests.sweep.trees import HERE
@@ -17,6 +18,21 @@ def tree(out, **key):
     record.key = record.key.model_copy(update=key)
     record.run_id = run_id(record.key)
     return write_record(run_directory(out, record.key), record), record.run_id
+
+
+def test_a_record_of_a_cpu_is_run_again_on_the_cpu_where_there_is_a_gpu_too(mpt, monkeypatch):
+    """A GPU's rounding would make another run of it."""
+    monkeypatch.setattr("benchmark.cli.sweep.visible_gpus", lambda: 1)
+    devices = []
+
+    def note(record, options, seeds):
+        devices.append(options.device)
+        return Verdict("equal", [])
+
+    monkeypatch.setattr("benchmark.execution.verify.verify", note)
+    words = ("verify", RECORD.run_id, "--out", HERE / "reference", "--dataset-file", HERE / "tiny.py")
+    assert mpt(*words).code == 0 and mpt(*words, "--device", "cuda").code == 0
+    assert devices == ["cpu", "cuda:0"]
 
 
 def nested(depth):

@@ -43,8 +43,16 @@ def tune(mpt, out, *more, methods=METHODS_TUNED, jobs=2, count=5):
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
+def searched(tmp_path_factory):
     return tmp_path_factory.mktemp("tuned") / "tree"
+
+
+@pytest.fixture
+def tuned(mpt, searched):
+    """A tree with a search that has ended; made once."""
+    if not (searched / "tuned.toml").exists():
+        assert tune(mpt, searched).code == 0
+    return searched
 
 
 def test_every_method_gets_the_same_number_of_trials_and_none_is_worse_than_the_default(mpt, tuned):
