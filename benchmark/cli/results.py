@@ -182,9 +182,9 @@ def verify(
 ) -> int:
     """Run a recorded run again and compare.
 
-    The verdict: equal, within tolerance or different. It runs in the numeric mode and on the kind of device of
-    the record. Equal bits are promised where kind of machine, code, data and
-    packages agree; elsewhere scores may differ by .002 or by what the run's seeds differ by.
+    The verdict: equal, within tolerance or different. It runs in the numeric mode and on the kind of device of the
+    record. Equal bits are promised where kind of machine, code, data and packages agree; elsewhere scores may differ by
+    .002 or by what the run's seeds differ by.
     """
     tree = result_tree(suite_name, out)
     record = find_record(tree, run_id)
