@@ -80,7 +80,7 @@ def runs_per_gpu(cores: int, memory: Sequence[int]) -> int:
     """How many runs at once a GPU is given where nobody says so; ``memory`` has the bytes of each GPU.
 
     One for each core and each RUN_BYTES of the smallest GPU. A small model's steps keep a core busy with starting
-    kernels and the GPU idle, so runs share one without slowing each other (docs/cluster.md has what was measured).
+    kernels and the GPU idle, so runs share one and hardly slow each other (docs/cluster.md has what was measured).
     """
     return max(1, min(cores // len(memory), min(memory) // RUN_BYTES))
 

@@ -165,7 +165,7 @@ class Clock(Watcher):
         self.times.append(time.perf_counter())
 
 
-def one_method_suite(seeds, batch_size=256, epochs=8):
+def one_method_suite(seeds, epochs=8):
     return Suite(
         name="jobs",
         title="",
@@ -173,7 +173,7 @@ def one_method_suite(seeds, batch_size=256, epochs=8):
         methods=("mpt_rec",),
         arms=("joint",),
         seeds=tuple(seeds),
-        budget={"batch_size": batch_size, "epochs": epochs, "patience": epochs},
+        budget={"batch_size": 256, "epochs": epochs, "patience": epochs},
     )
 
 

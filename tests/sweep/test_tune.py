@@ -55,18 +55,18 @@ def tuned(mpt, searched):
     return searched
 
 
-def test_every_method_gets_the_same_number_of_trials_and_none_is_worse_than_the_default(mpt, tuned):
-    result = tune(mpt, tuned)
+def test_every_method_gets_the_same_number_of_trials_and_none_is_worse_than_the_default(mpt, searched):
+    result = tune(mpt, searched)
     assert result.code == 0, result.text
-    assert f"--config {tuned}/tuned.toml" in result.text and "5 of 5" in result.text
-    records, problems = read_records(tuned / "trials")
+    assert f"--config {searched}/tuned.toml" in result.text and "5 of 5" in result.text
+    records, problems = read_records(searched / "trials")
     assert problems == [] and len(records) == 10
     assert all(r.key.scored == "validation" and r.key.arm == "joint" and not r.scores for r in records)
-    assert not list(tuned.rglob("predictions.npz")) and not (tuned / "runs").exists()
-    best = tomllib.loads((tuned / "tuned.toml").read_text())["dataset_config"]["tiny"]
+    assert not list(searched.rglob("predictions.npz")) and not (searched / "runs").exists()
+    best = tomllib.loads((searched / "tuned.toml").read_text())["dataset_config"]["tiny"]
     scores = {r.run_id: r.selection.score for r in records}
     for method in METHODS_TUNED:
-        found = trials(tuned, method)
+        found = trials(searched, method)
         assert [float(t["score"]) for t in found] == [scores[t["runs"]] for t in found] and len(found) == 5
         assert len({t["runs"] for t in found}) == 5
         default = next(r for r in records if r.run_id == found[0]["runs"])
