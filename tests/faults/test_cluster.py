@@ -58,8 +58,9 @@ def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_kill
         assert sorted(path.name for path in here.iterdir()) == sorted(path.name for path in there.iterdir())
     failed = next(r for r in records if r.key.method == "diverges" and r.key.arm == "joint")
     assert failed.status == "failed" and "epoch 2" in failed.reason
-    # Nothing was done again but, if there was one, the run of the worker that was killed.
-    assert sum((record.provenance.attempts or 1) - 1 for record in records) <= 1
+    # Done again are at most the run that the killed worker was at and the one before it, whose parcel was on its way.
+    attempts = [record.provenance.attempts or 1 for record in records]
+    assert max(attempts) <= 2 and attempts.count(2) <= 2 < len(attempts) - 2
     again = mpt("run", *SWEEP, "--out", out)
     assert f"({len(records)} were there already)" in again.text
     assert not [c for c in psutil.Process().children(recursive=True) if "distributed" in " ".join(c.cmdline())]
