@@ -1,6 +1,7 @@
 """A sweep on a cluster of this machine: the records of one machine, whatever dies. Short version of cluster.py."""
 
 import json
+import re
 import threading
 import time
 from dataclasses import replace
@@ -40,7 +41,7 @@ def kill_a_worker_once(out):
             return
 
 
-def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_killed(mpt, tmp_path):
+def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_killed(mpt, tmp_path, caplog):
     local, out = tmp_path / "local", tmp_path / "dask"
     assert mpt("run", *SWEEP, "--jobs", 2, "--out", local).code == 1  # the one that diverges
     killer = threading.Thread(target=kill_a_worker_once, args=(out,), daemon=True)
@@ -58,9 +59,12 @@ def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_kill
         assert sorted(path.name for path in here.iterdir()) == sorted(path.name for path in there.iterdir())
     failed = next(r for r in records if r.key.method == "diverges" and r.key.arm == "joint")
     assert failed.status == "failed" and "epoch 2" in failed.reason
-    # Done again are at most the run that the killed worker was at and the one before it, whose parcel was on its way.
-    attempts = [record.provenance.attempts or 1 for record in records]
-    assert max(attempts) <= 2 and attempts.count(2) <= 2 < len(attempts) - 2
+    # Nothing was done again but, if there was one, the run of the worker that was killed, and what Dask says it had done
+    # and not yet sent.
+    lost = re.findall(r"'[^']+ tiny-([0-9a-f]{16})-", "".join(m for m in caplog.messages if "already computed" in m))
+    attempts = {record.run_id: record.provenance.attempts or 1 for record in records}
+    assert sum(attempts[run] - 1 for run in attempts if run not in lost) <= 1
+    assert max(attempts.values()) <= 2
     again = mpt("run", *SWEEP, "--out", out)
     assert f"({len(records)} were there already)" in again.text
     assert not [c for c in psutil.Process().children(recursive=True) if "distributed" in " ".join(c.cmdline())]
