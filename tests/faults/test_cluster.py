@@ -59,8 +59,8 @@ def test_records_of_a_cluster_are_those_of_one_machine_although_a_worker_is_kill
         assert sorted(path.name for path in here.iterdir()) == sorted(path.name for path in there.iterdir())
     failed = next(r for r in records if r.key.method == "diverges" and r.key.arm == "joint")
     assert failed.status == "failed" and "epoch 2" in failed.reason
-    # Nothing was done again but, if there was one, the run of the worker that was killed, and what Dask says it had done
-    # and not yet sent.
+    # Nothing was done again but, if there was one, the run of the worker that was killed, and what Dask says was done
+    # there and not yet sent.
     lost = re.findall(r"'[^']+ tiny-([0-9a-f]{16})-", "".join(m for m in caplog.messages if "already computed" in m))
     attempts = {record.run_id: record.provenance.attempts or 1 for record in records}
     assert sum(attempts[run] - 1 for run in attempts if run not in lost) <= 1
