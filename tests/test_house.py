@@ -159,6 +159,7 @@ WIDER = {
     "run": "the options of the command, as keywords for notebooks",
     "tables": "the options of the command",
     "advise": "the options of the command",
+    "certify": "the options of the command",
     "of": "the options of the command",
     "_row": "the cells of a row",
     "_prepare": "where files are and who is told of the progress",

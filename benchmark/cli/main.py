@@ -44,6 +44,7 @@ COMMANDS = {
     "pack": Entry("pack:pack", "Put all records of result trees into one small file each."),
     "unpack": Entry("pack:unpack", "Put the records of packed result trees back into one file per run."),
     "verify": Entry("results:verify", "Run a recorded run again and compare."),
+    "certify": Entry("certify:certify", "Show that a change of code changed no result."),
     "advise": Entry("advise:advise", "Advise how to take a new task in: minutes of runs, then an answer."),
     "compare": Entry("compare:compare", "Set your records beside the reference results; nothing is run."),
     "report": Entry("page:report", "Write one HTML page of a result tree: findings, leaderboard, every run."),

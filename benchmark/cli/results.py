@@ -72,6 +72,11 @@ def status(
     if plan is not None and plan["left"]:
         click.echo("Left; the command that planned them goes on with them:")
         _some(plan["left"], fit)
+    if found["certified"]:
+        count = len(found["certified"])
+        click.echo(f"Certified: {count} runs of other code; a sample came out bit for bit by the present code.")
+    for problem in found["refused_certificates"]:
+        click.echo(terminal.paragraph(f"Refused: {problem}", fit, "    "))
     if found["stale"]:
         click.echo(f"Stale: {len(found['stale'])} runs; --mode rerun-stale runs them again.")
         for reason, runs in found["stale_by_reason"].items():

@@ -26,7 +26,7 @@ from benchmark.cli.listing import describe_plan, plan_rows, skip_lines, titles
 from benchmark.cli.options import Request, load_plugins
 from benchmark.cli.page import write_page
 from benchmark.cli.progress import ProgressDisplay, duration, prepare_with_progress, working
-from benchmark.cli.trees import check_track, other_suite, remember_plan, remember_suite, report_options
+from benchmark.cli.trees import check_track, freshness, other_suite, remember_plan, remember_suite, report_options
 from benchmark.core.errors import DataUnavailable, UsageError
 from benchmark.execution.apart import apart
 from benchmark.execution.executor import Options, Summary, execute_plan, open_tree
@@ -34,7 +34,6 @@ from benchmark.execution.places import devices, runs_per_gpu
 from benchmark.planning.estimate import at_hand, total_seconds
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
-from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record
 from benchmark.training.backend import visible_gpus
 from datasets_registry import availability
@@ -145,7 +144,7 @@ def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug
             sweep.execution(jobs=jobs, fail_fast=fail_fast, debug=debug, engine=engine),
             display,
             warn=warn,
-            stale=Freshness(request.data_dir).is_stale,
+            stale=freshness(sweep.out, data_dir=request.data_dir).is_stale,
         )
     if summary.records and not (summary.interrupted or summary.preempted):
         remember_suite(sweep.out, sweep.suite, plan.skips)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UsageError, visible
 from benchmark.core.files import write_atomically
+from benchmark.records.certificates import CERTIFICATES, accepted
 from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record
 from benchmark.records.tree import read_records
@@ -98,10 +99,10 @@ def _check_margin(out: Path, margin: Any) -> None:
 def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """What a rebuild of a result tree's tables is given beside its records: why runs are stale, by their ids, what the
     configs of their methods are where nobody sets anything, and the suite's margins, claims, search and variants."""
-    why_stale = Freshness(data_dir).why_stale
     records = read_records(out)[0]
+    current = freshness(out, records, data_dir)
     options: dict[str, Any] = {
-        "stale": {r.run_id: why for r in records if (why := why_stale(r)) is not None},
+        "stale": {r.run_id: why for r in records if (why := current.why_stale(r)) is not None},
         "own_configs": own_configs(records),
     }
     stated = _json(out / SUITE_FILE)
@@ -124,11 +125,19 @@ def own_configs(records: Sequence[Record]) -> dict[tuple[str, str], dict[str, ob
     return {pair: config for pair, config in found.items() if config is not None}
 
 
+def freshness(out: Path, records: Sequence[Record] | None = None, data_dir: Path | None = None) -> Freshness:
+    """What tells whether records of a tree are stale, with the tree's certificates. ``records``: all of the tree, where
+    they have been read."""
+    if records is None:
+        records = read_records(out)[0] if (out / CERTIFICATES).exists() else ()
+    return Freshness(data_dir, accepted(out, records)[0])
+
+
 def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """Counts by status, failures with reasons, stale and damaged records of a result tree."""
     records, damaged = read_records(out)
-    why_stale = Freshness(data_dir).why_stale
-    stale = [(record, why) for record in records if (why := why_stale(record)) is not None]
+    current = freshness(out, records, data_dir)
+    stale = [(record, why) for record in records if (why := current.why_stale(record)) is not None]
     by_reason: dict[str, list[str]] = {}
     for record, why in stale:
         by_reason.setdefault(why, []).append(record.run_id)
@@ -143,6 +152,8 @@ def status_of(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
         ],
         "stale": [f"{record.run_id} {label(record)}: {why}" for record, why in stale],
         "stale_by_reason": by_reason,
+        "certified": [record.run_id for record in records if current.is_certified(record)],
+        "refused_certificates": accepted(out, records)[1],
         "damaged": damaged,
     }
 

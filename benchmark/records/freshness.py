@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.records import provenance as environment
@@ -22,10 +24,16 @@ class _Data:
 
 
 class Freshness:
-    """Whether records still say what the present code and data say. Looks at every dataset once."""
+    """Whether records still say what the present code and data say. Looks at every dataset once.
 
-    def __init__(self, data_dir: Path | None = None) -> None:
+    ``certified``: by run id the code fingerprints for which a certificate speaks (`benchmark.records.certificates`).
+    """
+
+    def __init__(
+        self, data_dir: Path | None = None, certified: Mapping[str, frozenset[str]] = MappingProxyType({})
+    ) -> None:
         self._data_dir = data_dir
+        self._certified = certified
         self._data: dict[str, _Data | None] = {}
 
     def is_stale(self, record: Record) -> bool:
@@ -36,11 +44,27 @@ class Freshness:
 
         Nothing is said of a method or dataset that this command does not know, e.g. of a file it was not told of.
         """
+        if self.changed_code(record) is not None:
+            return "the code has changed since"
+        return self.changed_data(record)
+
+    def is_certified(self, record: Record) -> bool:
+        """Whether a record by other code counts as current because a certificate covers it."""
+        code = _present_code(record)
+        made_by = record.provenance.code_fingerprint if record.provenance else None
+        return code is not None and code != made_by and code in self._certified.get(record.run_id, ())
+
+    def changed_code(self, record: Record) -> str | None:
+        """The fingerprint of the present code if another made the record and no certificate covers it; else None."""
+        code = _present_code(record)
+        if code is None or record.provenance is None or self.is_certified(record):
+            return None
+        return None if code == record.provenance.code_fingerprint else code
+
+    def changed_data(self, record: Record) -> str | None:
+        """What a record's data has changed in since, or None."""
         if record.status != "ok" or record.provenance is None:
             return None
-        file = _method_file(record.key.method)
-        if file is not None and environment.code_fingerprint(file, record.key) != record.provenance.code_fingerprint:
-            return "the code has changed since"
         name = record.key.dataset
         if name not in self._data:
             self._data[name] = self._look(name)
@@ -63,6 +87,14 @@ class Freshness:
         except BenchmarkError:
             return None
         return _Data(arrays.fingerprint if arrays else None, data_code(dataset))
+
+
+def _present_code(record: Record) -> str | None:
+    """The fingerprint of the code that would make a record now; None if it has no numbers or an unknown method."""
+    if record.status != "ok" or record.provenance is None:
+        return None
+    file = _method_file(record.key.method)
+    return None if file is None else environment.code_fingerprint(file, record.key)
 
 
 @functools.cache

@@ -109,8 +109,10 @@ def machine(gpu: str | None = None) -> str:
     return f"{platform.system()} {platform.machine()}, {cpu()} x{os.cpu_count()}" + (f", {gpu}" if gpu else "")
 
 
-def bits_kind(gpu: str | None = None) -> str:
+def bits_kind(gpu: str | None = None, threads: int | None = None) -> str:
     """The kind of machine that decides bits: two runs of one kind, code and data give the same ones.
+
+    ``threads``: of the run, where it is not this process.
 
     Architecture and vendor (the matrix library chooses by vendor), the numeric mode with the instruction sets in force,
     variables that change them, threads; on a GPU its name, compute capability, driver and CUDA.
@@ -119,7 +121,7 @@ def bits_kind(gpu: str | None = None) -> str:
 
     words = [f"{platform.machine()} {_processor('vendor_id')}".strip(), str(numerics.in_force())]
     words += [f"{name}={value}" for name, value in numerics.variables().items()]
-    words.append(f"{torch.get_num_threads()} thread(s)")
+    words.append(f"{threads or torch.get_num_threads()} thread(s)")
     return ", ".join([*words, *([_gpu_kind(gpu)] if gpu else [])])
 
 
