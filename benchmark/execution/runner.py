@@ -29,7 +29,6 @@ from benchmark.records import provenance as environment
 from benchmark.records.lineage import keeps_weights
 from benchmark.records.record import Epoch, Key, Provenance, Record, run_id, write_record
 from benchmark.spec.arms import ARMS
-from benchmark.spec.budget import Budget
 from benchmark.training.backend import choose_device, flushes_denormals, set_up_torch
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
 from benchmark.training.trainer import Checkpoint, TrainingDiverged
@@ -174,7 +173,7 @@ def _output(directory: Path) -> Iterator[None]:
 
 
 def _epochs(key: Key) -> int:
-    return Budget.of(key.budget, ARMS[key.arm].from_stage0).epochs
+    return ARMS[key.arm].budget(key.budget).epochs
 
 
 def _provenance(job: Job, device: torch.device, data: EncodedDataset, started: str) -> Provenance:

@@ -12,7 +12,6 @@ from benchmark.core.errors import BenchmarkError, DataUnavailable, UsageError
 from benchmark.core.registry import where
 from benchmark.planning.plan import Run
 from benchmark.spec.arms import ARMS
-from benchmark.spec.budget import Budget
 from benchmark.spec.labels import LEAST_EPOCH, without_share
 from benchmark.spec.options import split_config
 from datasets_registry import prepare
@@ -46,10 +45,10 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     arm = ARMS[run.key.arm]
     key = run.key
     tasks = key.old_tasks if arm.from_stage0 else key.tasks
-    new = key.tasks if arm.from_stage0 else []
+    new = [task for task in key.tasks if task not in tasks]
     own, options = split_config(key.config)
     config = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
-    budget = Budget.of(key.budget, arm.from_stage0)
+    budget = arm.budget(key.budget)
     shape = (key.method, tuple(config.items()), tuple(tasks), tuple(new), arm.name, budget.batch_size, data)
     steps, tables, dense, preparation = _model(*shape)
     schema = data.schema([*key.old_tasks, *key.new_tasks])

@@ -81,7 +81,8 @@ def fitted(count: Callable[[Mapping[str, float]], int], arm: Arm, options: Mappi
     one, two = (count({**options, name: size}) for size in (1, 2))
     each = max(two - one, 1)
     size = max(1, round(1 + (target - one) / each))
-    return Sized({**options, name: size}, one + (size - 1) * each)
+    scaled = {"alpha": options["alpha"] / options[name] * size} if "alpha" in options else {}  # LoRA's scale stays
+    return Sized({**options, name: size, **scaled}, one + (size - 1) * each)
 
 
 def trained_weights(

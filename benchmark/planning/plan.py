@@ -194,7 +194,8 @@ class _Planner:
                 self._skip(entry, arm, reason)
                 continue
             for stage in range(1, len(order) + 1):
-                key = self._key(entry, arm, [order[stage - 1]])
+                brought = order[:stage] if ARMS[arm].trains == "all" else [order[stage - 1]]
+                key = self._key(entry, arm, ARMS[arm].tasks(self.problem.old, brought))
                 self._add(key.model_copy(update={"chain": list(order[:stage]), "stage": stage}))
 
     def _plan_sizes(self, entry: _Entry, arm: str) -> None:

@@ -91,7 +91,8 @@ def _measure(
     trained = list(model.parameters())
     if arm.from_stage0:
         model, trained, _ = take_in(model, arm, new, arm.resolve({}), words)
-    batch = made_up(schema, new if arm.from_stage0 else tasks, rows)
+    labelled = new if arm.from_stage0 and arm.trains == "new" else [*tasks, *new]
+    batch = made_up(schema, labelled, rows)
     model.start_training(_Rows(batch), torch.Generator().manual_seed(0))
     model.train(not arm.frozen)
     forward: Callable[[], Mapping[str, torch.Tensor]] = lambda: model(batch)  # noqa: E731

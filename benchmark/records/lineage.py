@@ -17,10 +17,12 @@ def parent_key(key: Key) -> Key | None:
     In a chain that is the stage before, by the same arm; for the first new task it is stage 0. Stage 0 sees no label of
     a new task, so all shares of the new task's labels continue the same one.
     """
-    if not ARMS[key.arm].from_stage0:
+    arm = ARMS[key.arm]
+    if not arm.reads_stage0:
         return None
-    if len(key.chain) > 1:
-        return key.model_copy(update={"chain": key.chain[:-1], "tasks": [key.chain[-2]], "stage": key.stage - 1})
+    if len(key.chain) > 1 and arm.from_stage0:
+        tasks = arm.tasks(key.old_tasks, key.chain[:-1]) if arm.trains == "all" else [key.chain[-2]]
+        return key.model_copy(update={"chain": key.chain[:-1], "tasks": tasks, "stage": key.stage - 1})
     return stage0_key(key)
 
 

@@ -154,6 +154,13 @@ class TaskScores(_Part):
         return _checked(metrics)
 
 
+class TaskEpoch(_Part):
+    """Test scores of a task that is served by its own best validation ``epoch``, not by the best one for all tasks."""
+
+    epoch: Count
+    scores: TaskScores
+
+
 class Epoch(_Part):
     """One line of the learning curve. ``loss`` holds the epoch's mean of each named term."""
 
@@ -290,11 +297,16 @@ class Provenance(_Part):
 
 
 class Measured(_Part):
-    """All that a run measured. Null or empty when it did not end well."""
+    """All that a run measured. Null or empty when it did not end well.
 
-    later = frozenset({"serving"})
+    ``by_task_epoch``: of a run in which several tasks choose the epoch, what each task scores at its own best one; then
+    as many models have to be stored as there are different epochs.
+    """
+
+    later = frozenset({"serving", "by_task_epoch"})
 
     scores: dict[str, TaskScores] = Field(default_factory=dict)
+    by_task_epoch: dict[str, TaskEpoch] | None = None
     curve: list[Epoch] = Field(default_factory=list)
     selection: Selection | None = None
     params: Parameters | None = None

@@ -34,6 +34,10 @@ ARM_TITLES = {
     "lp_ft": "LP-FT",
     "ewc": "EWC",
     "lwf": "LwF",
+    "warm_joint": "warm joint",
+    "joint_distil": "joint, distilled",
+    "finetune_long": "fine-tuned, long",
+    "finetune_copy": "fine-tuned copy",
 }
 DELTA_M_NOTE = "Δm: mean over tasks of the relative gain over single-task models; higher is better."
 

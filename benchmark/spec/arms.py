@@ -1,4 +1,4 @@
-"""Arms: how a method takes in a new task, and the runs that are measured beside them.
+"""Arms: strategies by which a method adds a new task, and the runs that are measured beside them.
 
 An arm says from where a run starts, which tasks it trains, which parameters move and what is added to backbone or
 loss. The trainer is the same for all. Planning reads this without torch; what the options do is in
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UsageError, unknown_name
+from benchmark.spec.budget import Budget
 
 if TYPE_CHECKING:  # planning reads arms without torch
     from torch import nn
@@ -22,9 +23,13 @@ if TYPE_CHECKING:  # planning reads arms without torch
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training.
+    """One strategy of training.
 
-    ``stage`` 0 knows the old tasks only. ``from_stage0`` continues the stage-0 model of the same method and seed.
+    ``stage`` 0 knows the old tasks only. ``from_stage0`` continues the stage-0 model of the same method and seed;
+    ``teacher`` starts afresh and learns the old tasks from that model's predictions. ``copies`` keeps the stage-0 model
+    for the old tasks and trains a copy of it for the new ones. ``stages_of_epochs`` 2 grants the epochs of stage 0 and
+    of the arm together. ``old_labels`` says what of the old tasks is read beside inputs: their labels of "all" rows or
+    of a "memory", "predictions" of the stage-0 model, or "none".
     ``trains`` is "old", "all", "new" or "one" (a single-task model of one task). ``frozen`` keeps everything but
     what is added for the new task. ``adaptation`` names what the harness adds to a frozen backbone, ``continual`` what
     it adds to the loss of fine-tuning; ``options`` are their defaults. ``own_head`` tells that the adaptation brings
@@ -47,7 +52,26 @@ class Arm:
     probes: bool = False
     continual: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
+    later_options: Mapping[str, float] = field(default_factory=dict)
+    """Options that joined after the first records: at their defaults they stay out of a run's key, which they would
+    rename."""
+    teacher: bool = False
+    copies: bool = False
+    stages_of_epochs: int = 1
+    old_labels: str = "none"
     paper: str = ""
+
+    @property
+    def reads_stage0(self) -> bool:
+        """Whether a run by this arm needs the weights that stage 0 left."""
+        return self.from_stage0 or self.teacher
+
+    def budget(self, table: Mapping[str, Any], learning_rate: float | None = None) -> Budget:
+        """What a run by this arm may spend, from its key's table; ``learning_rate`` replaces the table's if given."""
+        spent = Budget.of(table, self.from_stage0 and self.trains == "new", learning_rate)
+        if self.stages_of_epochs == 1:
+            return spent
+        return spent.model_copy(update={"epochs": spent.epochs + (self.stages_of_epochs - 1) * table["epochs"]})
 
     def tasks(self, old: Sequence[str], new: Sequence[str]) -> list[str]:
         """Names of the tasks whose labels are trained (for "one", the plan names the task)."""
@@ -61,20 +85,27 @@ class Arm:
         """The options with ``changes`` applied. Raises UsageError for a wrong name or a value that is no number of
         the default's kind above 0."""
         resolved = dict(self.options)
+        defaults = {**self.options, **self.later_options}
         for name, value in changes.items():
-            if name not in self.options:
-                raise unknown_name(f"option of the arm {self.name}", name, self.options)
-            whole = isinstance(self.options[name], int)
+            if name not in defaults:
+                raise unknown_name(f"option of the arm {self.name}", name, defaults)
+            whole = isinstance(defaults[name], int)
             kind = "a whole number" if whole else "a number"
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value < 0:
                 raise UsageError(f"option of the arm {self.name}: {name} must be {kind} above 0, not {value!r}.")
             if value == 0 and name not in MAY_BE_ZERO:
                 raise UsageError(f"option of the arm {self.name}: {name} must be {kind} above 0, not {value!r}.")
             resolved[name] = value if whole else float(value)
-        return resolved
+        if "alpha" in resolved and "alpha" not in changes:  # LoRA's scale alpha / rank stays what it is by default
+            resolved["alpha"] = self.options["alpha"] / self.options["rank"] * resolved["rank"]
+        return {n: v for n, v in resolved.items() if n in self.options or v != self.later_options[n]}
+
+    def option(self, name: str, resolved: Mapping[str, float]) -> float:
+        """An option of a run, whose key leaves out what joined later and is at its default."""
+        return resolved.get(name, {**self.options, **self.later_options}.get(name, 0.0))
 
     def take_in(self, model: MultiTaskModel, new: Sequence[Task]) -> list[nn.Parameter]:
-        """Let a stage-0 model take in the new tasks, set what is trainable, and return those parameters."""
+        """Add the new tasks to a stage-0 model, set what is trainable, and return those parameters."""
         from torch import nn
 
         added: list[nn.Parameter] = []
@@ -82,7 +113,7 @@ class Arm:
             for part in model.add_task(task):
                 added += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
             model.tasks = (*model.tasks, task)
-        if not self.frozen:
+        if not self.frozen or self.copies:
             return list(model.parameters())
         trained = {id(parameter) for parameter in added}
         for parameter in model.parameters():
@@ -108,24 +139,75 @@ def _adapted(name: str, title: str, paper: str, *, like: str = "", own_head: boo
         adaptation=name,
         own_head=own_head,
         options=options,
+        later_options={"l2": 0.0},
         paper=paper,
     )
 
 
-def _continual(name: str, title: str, paper: str, **options: float) -> Arm:
-    return Arm(name, title, 1, "new", True, needs=("finetune",), continual=name, options=options, paper=paper)
+def _continual(name: str, title: str, paper: str, old_labels: str, **options: float) -> Arm:
+    return Arm(
+        name,
+        title,
+        1,
+        "new",
+        True,
+        needs=("finetune",),
+        continual=name,
+        options=options,
+        later_options={"select_old": 0},
+        old_labels=old_labels,
+        paper=paper,
+    )
 
 
-MAY_BE_ZERO = ("warm_up",)
+MAY_BE_ZERO = ("warm_up", "l2", "select_old")
 """Options of arms that 0 switches off."""
 
 ARMS = {
     arm.name: arm
     for arm in (
-        Arm(STAGE0, "old tasks", stage=0, trains="old"),
-        Arm(JOINT, "joint retraining", stage=1, trains="all"),
+        Arm(STAGE0, "old tasks", stage=0, trains="old", old_labels="all"),
+        Arm(JOINT, "joint retraining", stage=1, trains="all", old_labels="all"),
+        Arm(
+            "warm_joint",
+            "joint training continued from stage 0",
+            stage=1,
+            trains="all",
+            from_stage0=True,
+            needs=("joint", "finetune"),
+            old_labels="all",
+        ),
+        Arm(
+            "joint_distil",
+            "joint retraining with stage 0 as teacher",
+            stage=1,
+            trains="all",
+            teacher=True,
+            needs=("joint", "finetune"),
+            old_labels="predictions",
+            paper="Hinton et al., NIPS 2014 workshop",
+        ),
         Arm("frozen", "frozen backbone", stage=1, trains="new", from_stage0=True, frozen=True),
         Arm("finetune", "fine-tuning", stage=1, trains="new", from_stage0=True),
+        Arm(
+            "finetune_long",
+            "fine-tuning for the epochs of both stages",
+            stage=1,
+            trains="new",
+            from_stage0=True,
+            needs=("finetune",),
+            stages_of_epochs=2,
+        ),
+        Arm(
+            "finetune_copy",
+            "a fine-tuned copy beside the old model",
+            stage=1,
+            trains="new",
+            from_stage0=True,
+            frozen=True,
+            needs=("finetune",),
+            copies=True,
+        ),
         Arm(
             "lp_ft",
             "probing, then fine-tuning",
@@ -155,8 +237,12 @@ ARMS = {
         _adapted("soft_prompt", "soft prompt", "Lester et al., EMNLP 2021"),
         _adapted("prefix", "prefix", "Li and Liang, ACL 2021", like="soft_prompt", length=8),
         _adapted("table_delta", "low-rank tables", "Hu et al., ICLR 2022", like="soft_prompt", rank=1),
-        _continual("ewc", "fine-tuning with EWC", "Kirkpatrick et al., PNAS 2017", strength=100.0),
-        _continual("lwf", "fine-tuning with distillation", "Li and Hoiem, ECCV 2016", strength=1.0, warm_up=1),
-        _continual("replay", "fine-tuning with replay", "Rolnick et al., NeurIPS 2019", share=0.05, strength=1.0),
+        _continual("ewc", "fine-tuning with EWC", "Kirkpatrick et al., PNAS 2017", "none", strength=100.0),
+        _continual(
+            "lwf", "fine-tuning with distillation", "Li and Hoiem, ECCV 2016", "predictions", strength=1.0, warm_up=1
+        ),
+        _continual(
+            "replay", "fine-tuning with replay", "Rolnick et al., NeurIPS 2019", "memory", share=0.05, strength=1.0
+        ),
     )
 }

@@ -6,7 +6,7 @@ resumed prepares the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,16 +111,8 @@ def distillation(setting: Setting, strength: float, warm_up: float = 0) -> tuple
     temperature here. Regression tasks copy the stage-0 values.
     """
     model = setting.model
-    kinds = {task.name: task.kind for task in model.tasks}
-    targets: dict[str, list[NDArray[np.float32]]] = {name: [] for name in setting.old_tasks}
-    model.eval()
-    with torch.inference_mode():
-        for batch in setting.rows.batches(PREDICT_ROWS):
-            outputs = model(Batch(batch.categorical, batch.numeric, {}, batch.index))
-            for name, parts in targets.items():
-                value = outputs[name] if kinds[name] == "regression" else torch.sigmoid(outputs[name])
-                parts.append(value.float().cpu().numpy())
-    rows = setting.with_labels({name: np.concatenate(parts) for name, parts in targets.items()})
+    targets = soft_targets(model, setting.rows, setting.old_tasks)
+    rows = setting.with_labels(targets)
     setting.warm_up(int(warm_up))
 
     def loss(batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
@@ -128,6 +120,21 @@ def distillation(setting: Setting, strength: float, warm_up: float = 0) -> tuple
         return {name: strength * term if name in targets else term for name, term in terms.items()}
 
     return rows, loss
+
+
+def soft_targets(model: MultiTaskModel, rows: DataRows, tasks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """What a model predicts for ``tasks`` on rows in file order, float32 [N] each: probabilities, or the values of a
+    regression."""
+    kinds = {task.name: task.kind for task in model.tasks}
+    targets: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tasks}
+    model.eval()
+    with torch.inference_mode():
+        for batch in rows.batches(PREDICT_ROWS):
+            outputs = model(Batch(batch.categorical, batch.numeric, {}, batch.index))
+            for name, parts in targets.items():
+                value = outputs[name] if kinds[name] == "regression" else torch.sigmoid(outputs[name])
+                parts.append(value.float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in targets.items()}
 
 
 def replay(setting: Setting, share: float, strength: float) -> tuple[DataRows, Loss]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from benchmark.core.seeding import stream_seed
 from benchmark.records.record import Key
 from benchmark.spec.arms import ARMS, Arm
 from benchmark.training.peft import adapt
+from benchmark.training.peft.copies import FineTunedCopy
 from benchmark.training.rows import DataRows
 from datasets_registry.schema import Schema, Task
 from methods import METHODS
@@ -51,6 +53,9 @@ def take_in(
     ``earlier`` names the new tasks that it has taken in before, in a chain.
     """
     words = (*words, *earlier)
+    kept = model
+    if arm.copies:
+        model = copy.deepcopy(kept)
     known = _modules(model)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed("init", *words, "new tasks"))
@@ -58,10 +63,10 @@ def take_in(
         warnings = [] if arm.own_head else initialise(model, words, known)
         if arm.adaptation:
             known = _modules(model)
-            model = adapt(arm.adaptation, model, new, options)
+            model = adapt(arm.adaptation, model, new, options, arm.option("l2", options))
             initialise(model, words, known)
             trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return model, trained, warnings
+    return FineTunedCopy(kept, model, new) if arm.copies else model, trained, warnings
 
 
 def _modules(model: nn.Module) -> frozenset[int]:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 
 from benchmark.core.errors import UsageError
 from benchmark.records.lineage import known_before
-from benchmark.records.record import Epoch, Key, Measured
+from benchmark.records.record import Epoch, Key, Measured, TaskEpoch
 from benchmark.spec.arms import ARMS, Arm
 from benchmark.spec.budget import Budget
 from benchmark.spec.labels import without_share
@@ -27,13 +27,13 @@ from benchmark.spec.options import TrainingOptions, split_config
 from benchmark.training import meters, operations
 from benchmark.training.balancing import balancer
 from benchmark.training.diagnostics import diagnose
-from benchmark.training.forgetting import Setting, continual
+from benchmark.training.forgetting import Setting, continual, soft_targets
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import check_outputs, go_on, make_model, start
 from benchmark.training.preparation import prepare
 from benchmark.training.rows import ChosenRows, DataRows, labelled_rows
 from benchmark.training.scoring import HeldOutRows, ValidationRows, Vault
-from benchmark.training.trainer import NO_CHECKPOINT, Checkpoint, train
+from benchmark.training.trainer import NO_CHECKPOINT, Checkpoint, Trained, train
 from benchmark.training.warm_up import warm_up
 from datasets_registry.schema import Schema
 from methods.base import MultiTaskModel
@@ -86,12 +86,12 @@ def execute(
     clock = meters.Clock(resumed=checkpoint[1] is not None, load=load_seconds)
     arm = ARMS[key.arm]
     config, options = split_config(key.config)
-    budget = Budget.of(key.budget, arm.from_stage0, options.learning_rate)
+    budget = arm.budget(key.budget, options.learning_rate)
     schema = data.schema([*key.old_tasks, *key.new_tasks])
     on_test = key.scored == "test"
     with clock("load"):
         rows = _training_rows(key, data, schema, device)
-        valid = ValidationRows(data, schema, [data.tasks[name] for name in key.tasks], device)
+        valid = ValidationRows(data, schema, [data.tasks[name] for name in _selecting(key, arm)], device)
         held_out = HeldOutRows(data, "test" if on_test else "valid", schema, device)
     with clock("build"):
         model, warnings = start(key, config, data, schema, stage0, device)
@@ -104,6 +104,8 @@ def execute(
     _check_step(learner, arm, options)
     check_outputs(model, valid.rows)
     with clock("cache"):
+        if arm.teacher:
+            _learn_from(stage0, learner, key, config, data, schema)
         _set_up(learner, valid, key, data, schema, budget)
 
     model.start_training(learner.rows, streams.environment())
@@ -130,16 +132,40 @@ def execute(
         warnings=[*warnings, *more, *learner.warnings(result.selection.epoch)],
         diagnostics=diagnose(model, learner.rows) if on_test else {},
     )
-    return _scored(outcome, predictions, held_out, data, model) if on_test else _measured(outcome, model)
+    return _scored(outcome, predictions, held_out, data, model, result) if on_test else _measured(outcome, model)
+
+
+def _by_task_epoch(
+    result: Trained, predictions: Predictions, held_out: HeldOutRows, data: EncodedDataset, model: MultiTaskModel
+) -> dict[str, TaskEpoch]:
+    """What each task scores when it is served by its own best validation epoch. Leaves the model as it was."""
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    vault, scores = Vault(data, held_out.order), {}
+    for name, (epoch, weights) in result.by_task.items():
+        if epoch == result.selection.epoch:
+            logits = predictions[name]
+        else:
+            model.load_state_dict(weights, strict=False)
+            logits = held_out.predict(model, [name])[name]
+        scores[name] = TaskEpoch(epoch=epoch, scores=vault.score(data.tasks[name], logits)[0])
+    model.load_state_dict(kept)
+    return scores
 
 
 def _scored(
-    outcome: Outcome, predictions: Predictions, held_out: HeldOutRows, data: EncodedDataset, model: MultiTaskModel
+    outcome: Outcome,
+    predictions: Predictions,
+    held_out: HeldOutRows,
+    data: EncodedDataset,
+    model: MultiTaskModel,
+    result: Trained,
 ) -> Outcome:
     """With the scores of the test rows' predictions, and what goes beside the record."""
     vault = Vault(data, held_out.order)
     for name, logits in predictions.items():
         outcome.scores[name], outcome.labels[name] = vault.score(data.tasks[name], logits)
+    if result.by_task:
+        outcome.by_task_epoch = _by_task_epoch(result, predictions, held_out, data, model)
     outcome.predictions = predictions
     outcome.inspected = held_out.inspect(model)
     return _measured(outcome, model)
@@ -188,7 +214,8 @@ def _set_up(
     arm = ARMS[key.arm]
     if arm.continual:
         setting = _setting(learner, key, data, schema, budget)
-        learner.rows, learner.loss = continual(arm.continual, setting, arm.resolve(key.arm_config))
+        options = {name: value for name, value in arm.resolve(key.arm_config).items() if name in arm.options}
+        learner.rows, learner.loss = continual(arm.continual, setting, options)
     if arm.frozen:
         learner.cache()
         if learner.cached is not None:
@@ -196,9 +223,28 @@ def _set_up(
     if arm.probes:
         roles = learner.model.parameter_roles()
         learner.head = [parameter for name in key.tasks for parameter in roles.get(f"task:{name}", [])]
-        epochs = Budget.of(key.budget, new_task_alone=True).epochs
+        epochs = budget.epochs
         # at least one epoch of each, where there are two
         learner.probing = min(max(1, round(arm.resolve(key.arm_config)["share"] * epochs)), epochs - 1)
+
+
+def _selecting(key: Key, arm: Arm) -> list[str]:
+    """The tasks whose validation scores choose the kept epoch: those that are trained and, where the arm is told so,
+    the old ones, too."""
+    old = known_before(key) if arm.option("select_old", key.arm_config) else []
+    return [*(task for task in old if task not in key.tasks), *key.tasks]
+
+
+def _learn_from(
+    stage0: Path | None, learner: Learner, key: Key, config: Mapping[str, Any], data: EncodedDataset, schema: Schema
+) -> None:
+    """Let the stage-0 model's predictions on the training rows stand in for the old tasks' labels."""
+    assert stage0 is not None and isinstance(learner.rows, DataRows)
+    teacher = make_model(key.method, config, schema, [data.tasks[name] for name in key.old_tasks])
+    teacher.load_state_dict(torch.load(stage0, map_location="cpu", weights_only=True))
+    targets = soft_targets(teacher.to(learner.device), learner.rows, key.old_tasks)
+    labels = _labels(data, "train", [name for name in key.tasks if name not in targets])
+    learner.rows = learner.rows.with_labels({name: (targets | labels)[name] for name in key.tasks})
 
 
 def _setting(learner: Learner, key: Key, data: EncodedDataset, schema: Schema, budget: Budget) -> Setting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +46,8 @@ class Trained:
 
     curve: list[Epoch]
     selection: Selection
+    by_task: dict[str, tuple[int, dict[str, Tensor]]] = field(default_factory=dict)
+    """Where several tasks select: each task's own best epoch and the weights of that epoch."""
 
     @property
     def train_seconds(self) -> float:
@@ -89,7 +91,7 @@ def train(
         trained_at = time.perf_counter()
         scores = validate()
         mean = selection_score(scores)
-        best.offer(number, mean)
+        best.offer(number, mean, scores)
         curve.append(
             Epoch(
                 epoch=number,
@@ -107,7 +109,7 @@ def train(
             checkpoint.save(learner.state() | so_far | {"optimizer": optimizer.state_dict()})
     best.load_into(learner.model)
     learner.model.eval()
-    return Trained(curve, best.selection(len(curve)))
+    return Trained(curve, best.selection(len(curve)), best.by_task)
 
 
 def _epoch(learner: Learner, number: int, budget: Budget, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -132,7 +134,8 @@ def selection_score(validation: Validation) -> float | None:
 
 
 class _Best:
-    """Keeps the weights of the best epoch (strictly better wins, so ties go to the earlier one)."""
+    """Keeps the weights of the best epoch (strictly better wins, so ties go to the earlier one), and of each task's own
+    best epoch where several tasks select. Tasks that are best at one epoch share one copy of its weights."""
 
     def __init__(self, learner: Learner, patience: int) -> None:
         moving = {id(parameter) for parameter in learner.trained}
@@ -143,15 +146,40 @@ class _Best:
         self.epoch = 0
         self.score: float | None = None
         self.weights: dict[str, Tensor] = {}
+        self._task_epochs: dict[str, tuple[int, float]] = {}
+        self._task_weights: dict[int, dict[str, Tensor]] = {}
 
-    def offer(self, epoch: int, score: float | None) -> None:
+    def offer(self, epoch: int, score: float | None, scores: Validation) -> None:
         """Without any score the latest epoch is kept; the record's selection says so."""
-        if self.score is None or (score is not None and score > self.score):
-            self.epoch, self.score = epoch, score
-            parameters = dict(self._model.named_parameters())
-            self.weights = {name: parameters[name].detach().clone() for name in self._names} | {
-                name: tensor.clone() for name, tensor in self._model.named_buffers()
-            }
+        better = self.score is None or (score is not None and score > self.score)
+        improved = self._improved(scores) if len(scores) > 1 else {}
+        if not better and not improved:
+            return
+        weights = self._copied()
+        if better:
+            self.epoch, self.score, self.weights = epoch, score, weights
+        for task, value in improved.items():
+            self._task_epochs[task] = epoch, value
+        self._task_weights[epoch] = weights
+        still_best = {number for number, _ in self._task_epochs.values()}
+        self._task_weights = {number: kept for number, kept in self._task_weights.items() if number in still_best}
+
+    def _improved(self, scores: Validation) -> dict[str, float]:
+        """The tasks whose validation score is above all before, with it."""
+        values = {task: selection_score({task: metrics}) for task, metrics in scores.items()}
+        best = {task: value for task, (_, value) in self._task_epochs.items()}
+        return {t: v for t, v in values.items() if v is not None and (t not in best or v > best[t])}
+
+    def _copied(self) -> dict[str, Tensor]:
+        parameters = dict(self._model.named_parameters())
+        return {name: parameters[name].detach().clone() for name in self._names} | {
+            name: tensor.clone() for name, tensor in self._model.named_buffers()
+        }
+
+    @property
+    def by_task(self) -> dict[str, tuple[int, dict[str, Tensor]]]:
+        """Each task's best epoch and that epoch's weights; empty where one task selects."""
+        return {task: (epoch, self._task_weights[epoch]) for task, (epoch, _) in self._task_epochs.items()}
 
     def exhausted(self, epoch: int) -> bool:
         """Whether ``patience`` epochs have passed without a better one, epochs of probing aside."""
@@ -162,10 +190,13 @@ class _Best:
             model.load_state_dict(self.weights, strict=False)
 
     def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "score": self.score, "weights": self.weights}
+        tasks = {"task_epochs": self._task_epochs, "task_weights": self._task_weights}
+        return {"epoch": self.epoch, "score": self.score, "weights": self.weights} | tasks
 
     def restore(self, state: dict[str, Any]) -> None:
         self.epoch, self.score, self.weights = state["epoch"], state["score"], state["weights"]
+        self._task_epochs = {task: (epoch, value) for task, (epoch, value) in state["task_epochs"].items()}
+        self._task_weights = state["task_weights"]
 
     def selection(self, epochs_run: int) -> Selection:
         reason = None if self.score is not None else "no task has a validation score: last epoch kept"

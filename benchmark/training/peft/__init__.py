@@ -1,4 +1,4 @@
-"""Parameter-efficient ways of taking in a new task on any frozen backbone.
+"""Parameter-efficient strategies for adding a task to any frozen backbone.
 
 The new task is predicted with small trained parts added to the backbone, the old tasks without them: their
 predictions do not change by a bit. What this costs at serving time, a second pass through the backbone for the
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmark.training.peft.around import AdaptedBackbone, embeddings, shared_layers
+from benchmark.training.peft.around import AdaptedBackbone, Around, embeddings, shared_layers
 from benchmark.training.peft.inputs import Prefix, Prompt, TableDelta
 from benchmark.training.peft.layers import Bottleneck, FeatureWise, LowRank, Scale, Shift
 from benchmark.training.peft.towers import LinearProbe, SideNetwork
@@ -37,12 +37,18 @@ PARTS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[Any, Options, Sc
 """By arm: which modules of the backbone it adapts, and the part that it puts behind each."""
 
 
-def adapt(kind: str, backbone: MultiTaskModel, new: Sequence[Task], options: Options) -> MultiTaskModel:
-    """``backbone``, which is frozen and (but for arms with a head of their own) has taken in the new tasks, with what
-    ``kind`` adds.
+def adapt(kind: str, backbone: MultiTaskModel, new: Sequence[Task], options: Options, l2: float = 0.0) -> Around:
+    """``backbone``, which is frozen and (but for arms with a head of their own) has added the new tasks, with what
+    ``kind`` adds. ``l2`` is the coefficient of the L2 penalty on the matrices of the added parts.
 
     Raises UsageError if the backbone has nothing that ``kind`` could be added to.
     """
+    adapted = _adapted(kind, backbone, new, options)
+    adapted.l2 = l2
+    return adapted
+
+
+def _adapted(kind: str, backbone: MultiTaskModel, new: Sequence[Task], options: Options) -> Around:
     if kind == "linear_probe":
         return LinearProbe(backbone, new)
     if kind == "side":

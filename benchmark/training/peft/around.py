@@ -28,6 +28,7 @@ class Around(MultiTaskModel):
         self.tasks = (*old, *new)
         self.info = backbone.info  # type: ignore[misc]
         self.backbone = backbone
+        self.l2 = 0.0
 
     @property
     def old_tasks(self) -> tuple[str, ...]:
@@ -45,7 +46,10 @@ class Around(MultiTaskModel):
         return added
 
     def weight_decay(self) -> list[tuple[Tensor, float]]:
-        return self.backbone.weight_decay()
+        """The backbone's, and ``l2`` for every matrix among the added parts."""
+        inside = {id(parameter) for parameter in self.backbone.parameters()}
+        added = [p for p in self.parameters() if id(p) not in inside and p.dim() > 1] if self.l2 else []
+        return [*self.backbone.weight_decay(), *((parameter, self.l2) for parameter in added)]
 
     def parameter_roles(self) -> dict[str, list[nn.Parameter]]:
         roles = self.backbone.parameter_roles()
