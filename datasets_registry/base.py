@@ -30,11 +30,21 @@ UNDEFINED = 255  # the uint8 label of a row on which a binary task is not define
 class Feature:
     """One input column.
 
-    ``kind`` is "categorical" or "numeric". Categorical: values that occur fewer than ``min_count`` times in the
-    training rows share one code; ``length`` > 1 keeps that many values of a multi-valued field; ``reserved`` is 2
+    ``kind`` is "categorical", "numeric" or "sequence". Categorical: values that occur fewer than ``min_count`` times in
+    the training rows share one code; ``length`` > 1 keeps that many values of a multi-valued field; ``reserved`` is 2
     (code 0 missing, code 1 rare or unseen), 1 (code 0 for all three) or 0 (the same, but code 0 counts as a value of
     the data, as the papers on Ali-CCP count it; integer 0 is missing, too). Numeric: ``scale`` is "minmax" (to [0, 1]
     by the training rows) or "none"; ``log`` takes log(1 + x) first; missing values become 0 after scaling.
+
+    A sequence is up to ``length`` ordered values, oldest first, such as the items that a user clicked before the
+    impression. ``shares`` names the categorical feature whose vocabulary and embedding rows it uses: the vocabulary is
+    then that feature's training values alone, and other values of the sequence are its "unseen". With ``when`` the
+    sequence is not read but built: the values of ``shares`` in the training rows of the same group (``Chunk.keys``
+    "group") with an earlier "time" whose label of the task ``when`` is 1 (``when="*"``: all of them); see
+    `datasets_registry.encoding.history`.
+
+    Where there are more values than ``length``, ``keep`` says which stay: "first" (the default of a multi-valued
+    field) or "last" (the default of a sequence).
     """
 
     name: str
@@ -44,12 +54,33 @@ class Feature:
     reserved: int = 2
     scale: str = "minmax"
     log: bool = False
+    keep: str = ""
+    shares: str = ""
+    when: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("categorical", "numeric"):
-            raise UsageError(f"feature '{self.name}': kind must be 'categorical' or 'numeric', not {self.kind!r}.")
+        kinds = ("categorical", "numeric", "sequence")
+        if self.kind not in kinds:
+            raise UsageError(f"feature '{self.name}': {unknown_name('kind', self.kind, kinds)}")
         if self.scale not in ("minmax", "none"):
             raise UsageError(f"feature '{self.name}': scale must be 'minmax' or 'none', not {self.scale!r}.")
+        if self.keep not in ("", "first", "last"):
+            raise UsageError(f"feature '{self.name}': keep must be 'first' or 'last', not {self.keep!r}.")
+        if not isinstance(self.length, int) or isinstance(self.length, bool) or not 1 <= self.length <= 65_535:
+            raise UsageError(f"feature '{self.name}': length must be a whole number from 1, not {self.length!r}.")
+        if self.kind != "sequence" and (self.shares or self.when):
+            raise UsageError(f"feature '{self.name}': only a sequence has shares or when; its kind is {self.kind!r}.")
+        if self.when and not self.shares:
+            raise UsageError(
+                f"feature '{self.name}': a sequence that is built needs shares, the feature it is made of."
+            )
+        if not self.keep:
+            object.__setattr__(self, "keep", "last" if self.kind == "sequence" else "first")
+
+    @property
+    def built(self) -> bool:
+        """Whether the encoder makes this input from other columns, so that `Dataset.read` does not give it."""
+        return bool(self.when)
 
 
 @dataclass
@@ -57,7 +88,8 @@ class Chunk:
     """Some consecutive raw rows, as columns of equal length n.
 
     ``features``: by feature name; categorical as a pyarrow dictionary or integer array (or an integer numpy array),
-    null meaning missing, a pyarrow list array if multi-valued; numeric as float64 with NaN meaning missing.
+    null meaning missing, a pyarrow list array if multi-valued; numeric as float64 with NaN meaning missing; sequences
+    as a pyarrow list array, oldest value first (none for those that the encoder builds).
     ``labels``: by task name; uint8 0/1/255 (255: not defined on this row) or float32 with NaN for regression.
     ``part``: which official part the rows come from (0 train, 1 validation, 2 test).
     ``keys``: columns that splits and profiles need: "time" (any integer that grows with time), "group" (user id).
@@ -145,9 +177,26 @@ class Dataset:
         both = sorted(task.name for task in self.tasks if task.name in features and task.name not in task.excludes)
         if both:
             raise UsageError(f"dataset '{self.name}': a label is among the features: {', '.join(both)}.")
+        self._check_sequences(names)
         for task in self.tasks:
             if task.space is not None and task.space not in names:
                 raise UsageError(f"dataset '{self.name}': task '{task.name}' has the unknown space '{task.space}'.")
+
+    def _check_sequences(self, tasks: list[str]) -> None:
+        """Raises UsageError for a sequence that shares or is built of what is not there."""
+        tables = [feature.name for feature in self.features if feature.kind == "categorical" and feature.length == 1]
+        for feature in self.features:
+            if feature.shares and feature.shares not in tables:
+                text = unknown_name("categorical feature", feature.shares, tables, "It has to have one value per row.")
+                raise UsageError(f"dataset '{self.name}': sequence '{feature.name}' shares: {text}")
+            if feature.when and feature.when != "*" and feature.when not in set(tasks) - set(self.rarest):
+                text = unknown_name("task", feature.when, tasks, "'*' stands for every row.")
+                raise UsageError(f"dataset '{self.name}': sequence '{feature.name}' when: {text}")
+            if feature.when in self.new_tasks:
+                raise UsageError(
+                    f"dataset '{self.name}': sequence '{feature.name}' is built of the labels of '{feature.when}', a "
+                    "new task, which nobody knows before it arrives; build it of an old task, or of all rows with '*'."
+                )
 
     @property
     def base_name(self) -> str:

@@ -45,20 +45,42 @@ class CategoricalFeature:
 
 
 @dataclass(frozen=True)
+class SequenceFeature:
+    """Up to ``length`` ordered values, such as the items that a user clicked before.
+
+    ``shares`` names the categorical feature with the same codes and, where that is an input as well, the same embedding
+    rows; "" if the codes are the sequence's own. ``size`` and ``reserved`` are those of a `CategoricalFeature`.
+    ``anchor`` is the end that is fixed: with "last" the newest value is always in the last column and empty places come
+    before the oldest one, with "first" the other way round; so a column means the same position in every row. ``pool``
+    is how `methods.layers.SequencePool` makes one vector of it.
+    """
+
+    name: str
+    size: int
+    length: int
+    reserved: int = 0
+    shares: str = ""
+    anchor: str = "last"
+    pool: str = "mean"
+
+
+@dataclass(frozen=True)
 class Schema:
     """The inputs of a model.
 
     A batch's ``categorical`` has one column per categorical feature (``length`` columns for a multi-valued one), in
     this order, holding rows of *one* stacked embedding table: feature f's code c is row ``offsets[f] + c``. A
-    batch's ``numeric`` has one column per name in ``numeric``.
+    batch's ``numeric`` has one column per name in ``numeric``. A batch's ``sequences`` has an entry for each of
+    ``sequences``, holding rows of the same table, and -1 where a sequence has no value.
     """
 
     categorical: tuple[CategoricalFeature, ...] = ()
     numeric: tuple[str, ...] = ()
+    sequences: tuple[SequenceFeature, ...] = ()
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """First row of each feature in the stacked embedding table."""
+        """First row of each categorical feature in the stacked embedding table."""
         starts, total = [], 0
         for feature in self.categorical:
             starts.append(total)
@@ -66,24 +88,47 @@ class Schema:
         return tuple(starts)
 
     @cached_property
+    def sequence_offsets(self) -> tuple[int, ...]:
+        """First row of each sequence's values in the stacked table: the shared feature's, else rows after all others.
+
+        Two sequences that share a feature that is no input here share their rows all the same.
+        """
+        starts = {feature.name: start for feature, start in zip(self.categorical, self.offsets, strict=True)}
+        total, out = sum(feature.size for feature in self.categorical), []
+        for sequence in self.sequences:
+            table = sequence.shares or sequence.name
+            if table not in starts:
+                starts[table] = total
+                total += sequence.size
+            out.append(starts[table])
+        return tuple(out)
+
+    @cached_property
+    def _tables(self) -> dict[int, tuple[int, int]]:
+        """(size, reserved) of each block of rows of the stacked table, by its first row."""
+        blocks = {start: (one.size, one.reserved) for one, start in zip(self.sequences, self.sequence_offsets)}
+        return blocks | {start: (one.size, one.reserved) for one, start in zip(self.categorical, self.offsets)}
+
+    @cached_property
     def embedding_rows(self) -> int:
         """Rows of the stacked embedding table, reserved ones included."""
-        return sum(feature.size for feature in self.categorical)
+        return sum(size for size, _ in self._tables.values())
 
     @cached_property
     def reserved_rows(self) -> tuple[int, ...]:
         """Rows of the stacked table that stand for missing, rare or unseen values."""
-        return tuple(
-            offset + code
-            for feature, offset in zip(self.categorical, self.offsets, strict=True)
-            for code in range(feature.reserved)
-        )
+        return tuple(start + code for start, (_, reserved) in sorted(self._tables.items()) for code in range(reserved))
 
     @cached_property
     def columns(self) -> int:
         """Columns of a batch's ``categorical``: the sum of the features' lengths."""
         return sum(feature.length for feature in self.categorical)
 
+    @cached_property
+    def row_numbers(self) -> int:
+        """Numbers that a row of a batch holds: codes, numeric inputs and places of sequences."""
+        return self.columns + len(self.numeric) + sum(sequence.length for sequence in self.sequences)
+
     def width(self, embedding_dim: int) -> int:
-        """Width d_in of the dense input: numeric columns plus one embedding per categorical feature."""
-        return len(self.numeric) + embedding_dim * len(self.categorical)
+        """Width d_in of the dense input: numeric columns, and one embedding per categorical feature and sequence."""
+        return len(self.numeric) + embedding_dim * (len(self.categorical) + len(self.sequences))

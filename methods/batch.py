@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets_registry.schema import Task
+from datasets_registry.schema import Schema, Task
 
 
 @dataclass
@@ -20,16 +20,52 @@ class Batch:
     ``categorical`` int32 [B, schema.columns], rows of the stacked embedding table; ``numeric`` float32
     [B, len(schema.numeric)]; ``labels`` float32 [B] for each task that is being trained (NaN where a partial task is
     undefined), empty at prediction; ``index`` int64 [B], position of each row within its split, so that a method can
-    keep something per row whatever the order of rows.
+    keep something per row whatever the order of rows; ``sequences`` int32 [B, length] for each sequence of the schema,
+    rows of the same table in the order of time, and -1 where a sequence has no value.
     """
 
     categorical: Tensor
     numeric: Tensor
     labels: dict[str, Tensor] = field(default_factory=dict)
     index: Tensor | None = None
+    sequences: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.categorical)
+
+    def unlabelled(self) -> Batch:
+        """The same rows without labels, as at prediction: a model is then asked for every task."""
+        return Batch(self.categorical, self.numeric, {}, self.index, self.sequences)
+
+    def take(self, rows: Tensor | slice) -> Batch:
+        """Some of the rows, with everything that belongs to them."""
+        index = None if self.index is None else self.index[rows]
+        labels, sequences = ({name: part[rows] for name, part in of.items()} for of in (self.labels, self.sequences))
+        return Batch(self.categorical[rows], self.numeric[rows], labels, index, sequences)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The rows' inputs on another device, without labels and positions."""
+        sequences = {name: codes.to(device) for name, codes in self.sequences.items()}
+        return Batch(self.categorical.to(device), self.numeric.to(device), {}, None, sequences)
+
+
+def random_inputs(schema: Schema, rows: int, generator: torch.Generator) -> Batch:
+    """Rows of the schema's shape with codes and numbers by chance; a sequence has as many values as chance gives."""
+    columns = [
+        torch.randint(feature.size, (rows,), generator=generator, dtype=torch.int32) + offset
+        for feature, offset in zip(schema.categorical, schema.offsets, strict=True)
+        for _ in range(feature.length)
+    ]
+    categorical = torch.stack(columns, 1) if columns else torch.empty(rows, 0, dtype=torch.int32)
+    numeric = torch.rand(rows, len(schema.numeric), generator=generator)
+    sequences = {}
+    for one, offset in zip(schema.sequences, schema.sequence_offsets, strict=True):
+        codes = torch.randint(one.size, (rows, one.length), generator=generator, dtype=torch.int32) + offset
+        filled = torch.randint(one.length + 1, (rows, 1), generator=generator)
+        column = torch.arange(one.length)
+        inside = column >= one.length - filled if one.anchor == "last" else column < filled
+        sequences[one.name] = torch.where(inside, codes, -1)
+    return Batch(categorical, numeric, sequences=sequences)
 
 
 @dataclass(frozen=True)

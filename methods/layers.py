@@ -36,11 +36,11 @@ __all__ = [
 
 
 class FeatureEmbedding(nn.Module):
-    """Batch to dense input [B, width]: numeric columns first, then one embedding per categorical feature.
+    """Batch to dense input [B, width]: numeric columns, one embedding per categorical feature, one per sequence.
 
     All features share one stacked table, so a batch is looked up in one call; entries start from N(0, 1). The
     columns of a multi-valued feature are averaged, padding (code 0) left out; a row with nothing but code 0 gets the
-    embedding of code 0.
+    embedding of code 0. A sequence is averaged over its values; one without any gives zeros.
     """
 
     columns: Tensor
@@ -49,7 +49,9 @@ class FeatureEmbedding(nn.Module):
     def __init__(self, schema: Schema, dim: int) -> None:
         super().__init__()
         self.width = schema.width(dim)
-        self.table = nn.Embedding(schema.embedding_rows, dim) if schema.categorical else None
+        self.sequences = tuple(sequence.name for sequence in schema.sequences)
+        tables = schema.categorical or schema.sequences
+        self.table = nn.Embedding(schema.embedding_rows, dim) if tables else None
         self.pooled = any(feature.length > 1 for feature in schema.categorical)
         if self.pooled:
             owner = [f for f, feature in enumerate(schema.categorical) for _ in range(feature.length)]
@@ -64,8 +66,17 @@ class FeatureEmbedding(nn.Module):
         values = _look_up(self.table, batch.categorical)
         if self.pooled:
             values = self._pool(batch.categorical, values)
-        values = values.flatten(1)
-        return torch.cat([batch.numeric, values], 1) if batch.numeric.shape[1] else values
+        parts = [batch.numeric] if batch.numeric.shape[1] else []
+        parts.append(values.flatten(1))
+        parts += [self._mean(batch.sequences[name]) for name in self.sequences]
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def _mean(self, codes: Tensor) -> Tensor:
+        """Mean over the values of a sequence: codes [B, length], -1 where there is none, to [B, dim]."""
+        assert self.table is not None
+        inside = (codes >= 0).to(self.table.weight.dtype)
+        values = _look_up(self.table, codes.clamp(min=0))
+        return (inside.unsqueeze(1) @ values).squeeze(1) / inside.sum(1, keepdim=True).clamp(min=1)
 
     def _pool(self, codes: Tensor, values: Tensor) -> Tensor:
         """Mean over each feature's columns: [B, columns, dim] to [B, features, dim]."""

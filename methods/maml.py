@@ -106,7 +106,7 @@ class MAML(MultiTaskModel):
     def query_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Every old task's loss on the second half of the batch, at the weights adapted on the first half."""
         half = len(batch) // 2
-        support, query = (batch, batch) if not half else (_part(batch, slice(0, half)), _part(batch, slice(half, None)))
+        support, query = (batch, batch) if not half else (batch.take(slice(0, half)), batch.take(slice(half, None)))
         losses = {}
         for task in self.tasks:
             weights = self.adapt(task, support, self.config.order)
@@ -163,10 +163,3 @@ class _Weights(nn.Module):
     def set(self, weights: Weights) -> None:
         for name, buffer in self.weights().items():
             buffer.copy_(weights[name])
-
-
-def _part(batch: Batch, rows: slice) -> Batch:
-    labels = {name: label[rows] for name, label in batch.labels.items()}
-    return Batch(
-        batch.categorical[rows], batch.numeric[rows], labels, None if batch.index is None else batch.index[rows]
-    )

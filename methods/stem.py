@@ -87,10 +87,12 @@ class STEM(MultiTaskModel):
         z = self.shared_embed(batch)
         # the new task's own tables are looked up at every step, hence the codes
         codes = batch.categorical.to(z.dtype)
-        return {"codes": codes, "numeric": batch.numeric, "z": z, "shared": self.shared(z)}
+        sequences = {f"sequence:{name}": values.to(z.dtype) for name, values in batch.sequences.items()}
+        return {"codes": codes, "numeric": batch.numeric, "z": z, "shared": self.shared(z)} | sequences
 
     def forward_new(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        batch = Batch(features["codes"].to(torch.int32), features["numeric"])
+        sequences = {one.name: features[f"sequence:{one.name}"].to(torch.int32) for one in self.schema.sequences}
+        batch = Batch(features["codes"].to(torch.int32), features["numeric"], sequences=sequences)
         return {name: self._new_task(name, batch, features["z"], features["shared"]) for name in self.new_tasks}
 
     def weight_decay(self) -> list[tuple[Tensor, float]]:

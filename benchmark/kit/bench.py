@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from benchmark.training.preparation import prepare
 from benchmark.training.trainer import train
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods.base import MultiTaskModel
-from methods.batch import Batch
+from methods.batch import Batch, random_inputs
 
 CPU = torch.device("cpu")
 SCHEMA = Schema(
@@ -37,13 +38,8 @@ class SyntheticRows:
 
     def __init__(self, tasks: Sequence[Task], rows: int = 512, schema: Schema = SCHEMA, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        columns = [
-            torch.randint(feature.size, (rows,), generator=generator, dtype=torch.int32) + offset
-            for feature, offset in zip(schema.categorical, schema.offsets, strict=True)
-            for _ in range(feature.length)
-        ]
-        self.categorical = torch.stack(columns, 1) if columns else torch.empty(rows, 0, dtype=torch.int32)
-        self.numeric = torch.rand(rows, len(schema.numeric), generator=generator)
+        self._inputs = random_inputs(schema, rows, generator)
+        self.categorical, self.numeric = self._inputs.categorical, self._inputs.numeric
         self.labels: dict[str, Tensor] = {}
         for task in tasks:
             own = torch.Generator().manual_seed(stream_seed("synthetic", task.name))
@@ -61,9 +57,7 @@ class SyntheticRows:
 
     def gather(self, index: Tensor | slice) -> Batch:
         """The rows at ``index``."""
-        positions = torch.arange(len(self))[index]
-        labels = {name: label[index] for name, label in self.labels.items()}
-        return Batch(self.categorical[index], self.numeric[index], labels, positions)
+        return replace(self._inputs, labels=self.labels, index=torch.arange(len(self))).take(index)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in file order."""
@@ -92,7 +86,7 @@ def grow(model: MultiTaskModel) -> list[torch.nn.Parameter]:
 def predict(model: MultiTaskModel, batch: Batch) -> dict[str, Tensor]:
     model.eval()
     with torch.no_grad():
-        return dict(model(Batch(batch.categorical, batch.numeric)))
+        return dict(model(batch.unlabelled()))
 
 
 _trained: dict[type, MultiTaskModel] = {}

@@ -35,7 +35,6 @@ from benchmark.training.models import take_in
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods import METHODS
 from methods.base import MultiTaskModel
-from methods.batch import Batch
 
 __all__ = ["Check", "Failed", "SyntheticRows", "check"]
 
@@ -329,7 +328,7 @@ def same_on_a_gpu(model: type[MultiTaskModel]) -> str | None:
     built = trained_model(model)
     batch = SyntheticRows(toy_tasks()).gather(slice(0, 50))
     one = predict(built, batch)
-    there = Batch(batch.categorical.cuda(), batch.numeric.cuda(), {}, None)
+    there = batch.to("cuda")
     two = predict(built.cuda(), there)
     for name in ("a", "b"):
         if not torch.allclose(one[name], two[name].cpu(), atol=1e-2):

@@ -63,7 +63,7 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     seconds = (budget.epochs + preparation) * (train + predict) + START_SECONDS
     if arm.frozen:
         seconds += steps.predict * -(-(rows + valid) // budget.batch_size)
-    row_bytes = 4 * (schema.columns + len(schema.numeric) + len(key.tasks)) + (2048 if arm.frozen else 0)
+    row_bytes = 4 * (schema.row_numbers + len(key.tasks)) + (2048 if arm.frozen else 0)
     return Estimate(seconds, PROCESS_BYTES + 16 * (tables + dense) + rows * row_bytes)
 
 

@@ -12,7 +12,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from datasets_registry.raw.paths import cache_root
 from datasets_registry.schema import Schema, Task
 from methods import METHODS
 from methods.base import MultiTaskModel
-from methods.batch import Batch, Progress
+from methods.batch import Batch, Progress, random_inputs
 
 CACHE = "step-seconds.json"
 STEPS, LEAST_SECONDS = 3, 0.05
@@ -58,7 +58,7 @@ def step_seconds(
         code(Path(METHODS.file(method))), method, sorted(config.items()), arm.name, rows,
         torch.__version__, platform.node(),
         [task.name for task in tasks], [task.name for task in new],
-        schema.embedding_rows, schema.columns, len(schema.numeric),
+        schema.embedding_rows, schema.columns, len(schema.numeric), *schema.sequences,
     ]  # fmt: skip
     key = hashlib.blake2b(repr(words).encode(), digest_size=8).hexdigest()
     file = cache_root() / CACHE
@@ -142,15 +142,8 @@ def _timed(compute: Callable[[], object]) -> float:
 def made_up(schema: Schema, tasks: Sequence[Task], rows: int) -> Batch:
     """Rows of the schema's shape with labels of both classes for the tasks."""
     generator = torch.Generator().manual_seed(0)
-    columns = [
-        torch.randint(feature.size, (rows,), generator=generator, dtype=torch.int32) + offset
-        for feature, offset in zip(schema.categorical, schema.offsets, strict=True)
-        for _ in range(feature.length)
-    ]
-    categorical = torch.stack(columns, 1) if columns else torch.empty(rows, 0, dtype=torch.int32)
-    numeric = torch.rand(rows, len(schema.numeric), generator=generator)
     labels = {task.name: (torch.arange(rows) % 2).float() for task in tasks}
-    return Batch(categorical, numeric, labels, torch.arange(rows))
+    return replace(random_inputs(schema, rows, generator), labels=labels, index=torch.arange(rows))
 
 
 @dataclass(frozen=True)
@@ -164,8 +157,7 @@ class _Rows:
 
     def gather(self, index: torch.Tensor | slice) -> Batch:
         """The rows at ``index``."""
-        labels = {name: label[index] for name, label in self.batch.labels.items()}
-        return Batch(self.batch.categorical[index], self.batch.numeric[index], labels, torch.arange(len(self))[index])
+        return self.batch.take(index)
 
     def batches(self, size: int) -> Any:
         """All rows in their order."""

@@ -89,7 +89,7 @@ def fisher_information(setting: Setting) -> dict[str, Tensor]:
     generator = torch_stream("fisher", *setting.words)
     model.eval()
     for batch in rows.batches(FISHER_ROWS):
-        outputs = model(Batch(batch.categorical, batch.numeric, {}, batch.index))
+        outputs = model(batch.unlabelled())
         losses = [
             row_losses(task, outputs[task.name], _drawn(task.kind, outputs[task.name], generator)) for task in tasks
         ]
@@ -130,7 +130,7 @@ def soft_targets(model: MultiTaskModel, rows: DataRows, tasks: Sequence[str]) ->
     model.eval()
     with torch.inference_mode():
         for batch in rows.batches(PREDICT_ROWS):
-            outputs = model(Batch(batch.categorical, batch.numeric, {}, batch.index))
+            outputs = model(batch.unlabelled())
             for name, parts in targets.items():
                 value = outputs[name] if kinds[name] == "regression" else torch.sigmoid(outputs[name])
                 parts.append(value.float().cpu().numpy())
@@ -154,12 +154,7 @@ def replay(setting: Setting, share: float, strength: float) -> tuple[DataRows, L
     def loss(batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         terms = model.loss(batch, outputs, progress)
         at = torch.randint(size, (len(batch),)).to(device)  # the trainer's stream: one seed per epoch
-        seen = Batch(
-            memory.categorical[at],
-            memory.numeric[at],
-            {name: memory.labels[name][at] for name in setting.old_tasks},
-            memory.index[at],  # type: ignore[index]
-        )
+        seen = memory.take(at)
         replayed = model.loss(seen, model(seen), progress)
         return terms | {f"replay/{name}": strength * term for name, term in replayed.items()}
 

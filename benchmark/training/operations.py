@@ -65,7 +65,7 @@ def flops(learner: Learner) -> Flops:
 def forward_flops(model: MultiTaskModel, batch: Batch) -> float:
     """Operations per row of predicting all tasks of a model in evaluation mode. Raises NotCounted."""
     model.eval()
-    served = Batch(batch.categorical, batch.numeric, {}, batch.index)  # without labels every task is asked for
+    served = batch.unlabelled()
 
     def predict() -> None:
         with torch.no_grad():
@@ -99,14 +99,10 @@ def _of_earlier(before: Callable[[], MultiTaskModel], batch: Batch) -> tuple[int
     try:
         with torch.device("meta"):
             model = before()
-        return len(model.tasks), stored_numbers(model), forward_flops(model, _on(batch, "meta"))
+        return len(model.tasks), stored_numbers(model), forward_flops(model, batch.to("meta"))
     except Exception:
         model = before().to(batch.categorical.device)
         return len(model.tasks), stored_numbers(model), forward_flops(model, batch)
-
-
-def _on(batch: Batch, device: str) -> Batch:
-    return Batch(batch.categorical.to(device), batch.numeric.to(device), {}, None)
 
 
 def stored_numbers(model: MultiTaskModel) -> int:

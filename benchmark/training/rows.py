@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -57,6 +57,10 @@ class ChosenRows:
         """As `Split.numeric`, of the chosen rows."""
         return self._split.numeric(self._chosen if index is None else self._chosen[index])
 
+    def sequences(self, index: NDArray | slice | None = None) -> dict[str, NDArray[np.int32]]:
+        """As `Split.sequences`, of the chosen rows."""
+        return self._split.sequences(self._chosen if index is None else self._chosen[index])
+
     def read_ahead(self) -> None:
         self._split.read_ahead()
 
@@ -90,12 +94,11 @@ class DataRows:
         self._tasks = tuple(labels)
         stacked = np.stack([labels[task] for task in self._tasks]) if labels else np.empty((0, len(split)), np.float32)
         self._labels = torch.from_numpy(stacked).to(device)
-        self._categorical: Tensor | None = None
-        self._numeric: Tensor | None = None
-        first = split.categorical(np.arange(min(1, len(split)))), split.numeric(np.arange(min(1, len(split))))
-        if sum(part.nbytes for part in first) * len(split) <= in_memory_bytes:
-            self._categorical = torch.from_numpy(split.categorical(None)).to(device)
-            self._numeric = torch.from_numpy(np.array(split.numeric(None))).to(device)
+        self._inputs: Batch | None = None
+        first = inputs_at(split, np.arange(min(1, len(split))), torch.device("cpu"))
+        parts = first.categorical, first.numeric, *first.sequences.values()
+        if sum(part.numel() * part.element_size() for part in parts) * len(split) <= in_memory_bytes:
+            self._inputs = inputs_at(split, None, device)
         else:
             split.read_ahead()
 
@@ -111,13 +114,12 @@ class DataRows:
 
     def gather(self, index: Tensor | slice) -> Batch:
         """The rows at ``index`` (int64 tensor on the device, or a slice) as one batch."""
-        if self._categorical is not None and self._numeric is not None:
-            categorical, numeric = _take(self._categorical, index), _take(self._numeric, index)
+        if (kept := self._inputs) is not None:
+            sequences = {name: _take(codes, index) for name, codes in kept.sequences.items()}
+            inputs = Batch(_take(kept.categorical, index), _take(kept.numeric, index), sequences=sequences)
         else:
-            at = index if isinstance(index, slice) else index.cpu().numpy()
-            categorical = torch.from_numpy(self._split.categorical(at)).to(self._device)
-            numeric = torch.from_numpy(np.array(self._split.numeric(at))).to(self._device)
-        return Batch(categorical, numeric, self.labels_at(index), self.positions(index))
+            inputs = inputs_at(self._split, index if isinstance(index, slice) else index.cpu().numpy(), self._device)
+        return replace(inputs, labels=self.labels_at(index), index=self.positions(index))
 
     def labels_at(self, index: Tensor | slice) -> dict[str, Tensor]:
         """Labels by task of the rows at ``index``."""
@@ -133,6 +135,15 @@ class DataRows:
         """All rows in file order."""
         for block in _blocks(len(self), size):
             yield from split_batch(self.gather(block), size)
+
+
+def inputs_at(split: Split | ChosenRows, index: NDArray | slice | None, device: torch.device) -> Batch:
+    """The inputs of some rows, or of all, as they come from the disk."""
+    return Batch(
+        torch.from_numpy(split.categorical(index)).to(device),
+        torch.from_numpy(np.array(split.numeric(index))).to(device),
+        sequences={name: torch.from_numpy(codes).to(device) for name, codes in split.sequences(index).items()},
+    )
 
 
 @dataclass
@@ -165,7 +176,7 @@ class FrozenRows:
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         empty = packed.new_empty((len(packed), 0))
-        return FrozenBatch(empty, empty, self._rows.labels_at(index), self._rows.positions(index), features)
+        return FrozenBatch(empty, empty, self._rows.labels_at(index), self._rows.positions(index), features=features)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in file order."""
@@ -187,14 +198,18 @@ def split_batch(block: Batch, size: int) -> Iterator[Batch]:
     """Cut a block into batches of ``size`` rows; every part is a view."""
     categorical, numeric = block.categorical.split(size), block.numeric.split(size)
     labels = [dict(zip(block.labels, parts)) for parts in zip(*(label.split(size) for label in block.labels.values()))]
+    ordered = [{name: codes[start : start + size] for name, codes in block.sequences.items()}
+               for start in range(0, len(block), size)]  # fmt: skip
     positions = block.index.split(size) if block.index is not None else [None] * len(categorical)
     if isinstance(block, FrozenBatch):
         features = [dict(zip(block.features, p)) for p in zip(*(part.split(size) for part in block.features.values()))]
         for i in range(len(categorical)):
-            yield FrozenBatch(categorical[i], numeric[i], labels[i] if labels else {}, positions[i], features[i])
+            yield FrozenBatch(
+                categorical[i], numeric[i], labels[i] if labels else {}, positions[i], features=features[i]
+            )
     else:
         for i in range(len(categorical)):
-            yield Batch(categorical[i], numeric[i], labels[i] if labels else {}, positions[i])
+            yield Batch(categorical[i], numeric[i], labels[i] if labels else {}, positions[i], ordered[i])
 
 
 def _take(rows: Tensor, index: Tensor | slice) -> Tensor:

@@ -16,7 +16,7 @@ from benchmark.records.record import TaskScores
 from benchmark.records.row_noise import row_noise
 from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.training.metrics import auc as area_under_curve
-from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features
+from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features, inputs_at
 from datasets_registry.schema import Schema, Task
 from methods.base import MultiTaskModel
 from methods.batch import Batch
@@ -132,7 +132,4 @@ class HeldOutRows:
 
     def _batch(self, start: int, size: int) -> Batch:
         at = self.order[start : start + size]
-        return Batch(
-            torch.from_numpy(self._split.categorical(at)).to(self._device),
-            torch.from_numpy(self._split.numeric(at)).to(self._device),
-        )
+        return inputs_at(self._split, at, self._device)

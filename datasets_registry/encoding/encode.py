@@ -11,7 +11,8 @@ a directory beside and renamed at the end, so a directory that exists is complet
 The directory holds, for each split, NumPy files that ``numpy.load`` reads (docs/encoded-files.md):
 ``<split>.codes.npy`` [N], one named field per categorical feature in the narrowest integer that holds its codes;
 ``<split>.numeric.npy`` float32 [N, numeric features]; ``<split>.label.<task>.npy`` uint8 or float32 [N]; for generated
-data ``<split>.truth.<task>.npy`` float64 [N].
+data ``<split>.truth.<task>.npy`` float64 [N]; with sequences ``<split>.sequences.npy`` [N], one field of codes per
+sequence, in the narrowest integer that also holds the vocabulary's size, which stands for "no value here".
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ import pyarrow as pa
 
 from benchmark.core.errors import DataError
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
-from datasets_registry.encoding import checks, integrity, splits
+from datasets_registry.encoding import checks, history, integrity, splits
+from datasets_registry.encoding.output import Output, narrow, record_type
 from datasets_registry.encoding.profiles import Profile
-from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, to_arrow, to_numpy
+from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, cells, to_arrow, to_numpy
 
 if TYPE_CHECKING:
     from datasets_registry.raw.download import Report
@@ -62,6 +64,8 @@ def encode(
     try:
         rows = _prefix(dataset, profile, files, chunk_rows) or dataset.read(files, chunk_rows)
         needed = splits.needed_keys(dataset.split, profile)
+        if any(feature.built for feature in dataset.features):
+            needed |= set(history.KEYS)
         stage, keys, notes = _stage(dataset, rows, scratch / "stage.arrow", needed, report)
         for key, content in sources.items():
             if "train" in key and sources.get(key.replace("train", "test")) == content:
@@ -82,6 +86,7 @@ def encode(
         if dataset.fitted_apart:
             foreign = keys["part"] == 2
             encoders.set_apart(_fit(dataset, stage, foreign, report), foreign)
+        encoders.build(stage, split == 0, keys)
         meta = _write(dataset, stage, split, encoders, scratch, report)
         (scratch / "stage.arrow").unlink()
         meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
@@ -90,7 +95,7 @@ def encode(
             meta["warnings"].append(
                 "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
             )
-        meta["warnings"] += notes
+        meta["warnings"] += [*encoders.cut_warnings(), *notes]
         if dataset.toy:
             meta["warnings"].append(f"a toy: {dataset.toy}.")
         if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
@@ -182,7 +187,8 @@ def _stage(
     writer, done = None, 0
     with pa.OSFile(str(path), "wb") as file:
         for chunk in chunks:
-            columns = {f"x:{f.name}": _arrow(chunk.features[f.name], f, dataset) for f in dataset.features}
+            given = [f for f in dataset.features if not f.built]
+            columns = {f"x:{f.name}": _arrow(chunk.features[f.name], f, dataset) for f in given}
             for feature in dataset.features:
                 if feature.kind == "numeric":
                     finite(columns[f"x:{feature.name}"], feature, dataset.name, done)
@@ -216,6 +222,8 @@ def _arrow(column: Any, feature: Feature, dataset: Dataset) -> pa.Array:
         raise DataError(
             f"'{dataset.name}': numeric feature '{feature.name}' must be read as float64, not {array.type}."
         )
+    if feature.kind == "sequence" and not pa.types.is_list(array.type):
+        raise DataError(f"'{dataset.name}': sequence '{feature.name}' must be read as lists, not {array.type}.")
     return array
 
 
@@ -246,15 +254,15 @@ def _batches(stage: Path) -> Iterator[pa.RecordBatch]:
 def _fit(dataset: Dataset, stage: Path, chosen: np.ndarray, report: Report | None) -> dict[str, Vocabulary | Scaler]:
     """Vocabularies and scalers of the rows where ``chosen`` (bool [N]) is true."""
     fitted: dict[str, Vocabulary | Scaler] = {
-        f.name: Vocabulary(f) if f.kind == "categorical" else Scaler(f) for f in dataset.features
+        f.name: Scaler(f) if f.kind == "numeric" else Vocabulary(f) for f in dataset.features if not f.shares
     }
     start = 0
     for batch in _batches(stage):
         mine = chosen[start : start + batch.num_rows]
         start += batch.num_rows
         if mine.any():
-            for feature in dataset.features:
-                fitted[feature.name].count(batch[f"x:{feature.name}"], mine)
+            for name, one in fitted.items():
+                one.count(batch[f"x:{name}"], mine)
         if report:
             report("collect values", start, len(chosen))
     for one in fitted.values():
@@ -268,8 +276,11 @@ class _Encoders:
 
     def __init__(self, dataset: Dataset, fitted: dict[str, Any]) -> None:
         self.dataset, self.fitted = dataset, fitted
+        self.cut: dict[str, list[int]] = {}  # by multi-valued feature: cells with more values than fit, cells with any
         self._apart: dict[str, Any] = {}
         self._foreign = np.zeros(0, bool)
+        self._events: dict[str, history.Events] = {}
+        self._keys: dict[str, np.ndarray] = {}
 
     def set_apart(self, fitted: dict[str, Any], foreign: np.ndarray) -> None:
         """Encode the rows where ``foreign`` (bool [N]) is true with encoders of their own. Raises DataError."""
@@ -281,75 +292,69 @@ class _Encoders:
                 )
         self._apart, self._foreign = fitted, foreign
 
+    def build(self, stage: Path, training: np.ndarray, keys: dict[str, np.ndarray]) -> None:
+        """Collect what the sequences are made of that no column holds. Raises DataError."""
+        history.check_keys(self.dataset, keys)
+        by_name = {feature.name: feature for feature in self.dataset.features}
+        tasks = {task.name: task for task in self.dataset.tasks}
+        for feature in self.dataset.features:
+            if feature.built:
+
+                def parts(source: Feature, when: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+                    start = 0
+                    for batch in _batches(stage):
+                        n = batch.num_rows
+                        label = np.ones(n, np.uint8) if when == "*" else _label(tasks[when], batch, self.dataset)
+                        yield self.encode(source, batch, start)[:, 0], label
+                        start += n
+
+                self._events[feature.name] = history.collect(
+                    feature, parts(by_name[feature.shares], feature.when), training, keys
+                )
+        self._keys = keys if self._events else {}
+
+    def vocabulary(self, feature: Feature) -> Vocabulary:
+        """What the codes of a categorical feature or a sequence mean."""
+        return self.fitted[feature.shares or feature.name]
+
     def encode(self, feature: Feature, batch: pa.RecordBatch, start: int) -> np.ndarray:
         """Codes int32 [n, length] or numbers float32 [n, 1] of one feature of the rows from ``start`` on."""
-        column = batch[f"x:{feature.name}"]
-        out = self.fitted[feature.name].encode(column).reshape(batch.num_rows, -1)
-        if self._apart:
+        out = self._encode(self.fitted, feature, batch, start)
+        if self._apart and not feature.built:
             foreign = self._foreign[start : start + batch.num_rows]
-            out[foreign] = self._apart[feature.name].encode(column).reshape(batch.num_rows, -1)[foreign]
+            apart = self._encode(self._apart, feature, batch, start)
+            if feature.kind == "sequence":  # both vocabularies mark an empty place by their own size
+                apart[apart == self._apart[feature.shares or feature.name].size] = self.vocabulary(feature).size
+            out[foreign] = apart[foreign]
         return out
 
+    def _encode(self, fitted: dict[str, Any], feature: Feature, batch: pa.RecordBatch, start: int) -> np.ndarray:
+        n = batch.num_rows
+        if feature.built:
+            rows = slice(start, start + n)
+            group, time = (self._keys[key][rows] for key in history.KEYS)
+            return self._events[feature.name].before(feature, group, time, self.vocabulary(feature).size)[0]
+        column = batch[f"x:{feature.name}"]
+        if feature.kind == "sequence":
+            return fitted[feature.shares or feature.name].encode_sequence(column, feature)
+        return fitted[feature.name].encode(column).reshape(n, -1)
 
-class _Output:
-    """The growing files of one split of so many ``rows``, with running hashes of their values and of their bytes."""
+    def count_cut(self, feature: Feature, batch: pa.RecordBatch) -> None:
+        """Note how many cells of a multi-valued column hold more values than are kept."""
+        if not feature.built and pa.types.is_list(batch.schema.field(f"x:{feature.name}").type):
+            tally = self.cut.setdefault(feature.name, [0, 0])
+            for place, n in enumerate(cells(batch[f"x:{feature.name}"], feature.length)):
+                tally[place] += n
 
-    def __init__(self, directory: Path, split: str, rows: int) -> None:
-        self.directory, self.split, self.rows = directory, split, rows
-        self.files: dict[str, Any] = {}
-        self.hashes: dict[str, integrity.Hashes] = {}
-        self.digests: dict[str, Any] = {}
-
-    def append(self, kind: str, array: np.ndarray, values: np.ndarray | None = None, label: str = "") -> None:
-        """Write some rows. The digest of the values is that of ``values`` (else the array), called ``label``."""
-        values = array if values is None else values
-        digest = self.digests.setdefault(label or kind, hashlib.blake2b(digest_size=16))
-        if values.size:
-            digest.update(np.ascontiguousarray(values).data)
-        if array.dtype.itemsize == 0 or 0 in array.shape[1:]:
-            return  # no column of this kind, so no file
-        if kind not in self.files:
-            self._begin(kind, array)
-        if array.size:
-            data = np.ascontiguousarray(array).view(np.uint8).data
-            self.files[kind].write(data)
-            self.hashes[kind].update(data)
-
-    def _begin(self, kind: str, array: np.ndarray) -> None:
-        path = self.directory / f"{self.split}.{kind}.npy"
-        shape = (self.rows, *array.shape[1:])
-        start = np.lib.format.open_memmap(path, "w+", array.dtype, shape).offset  # writes the header, makes the room
-        self.files[kind] = open(path, "r+b")
-        self.hashes[kind] = integrity.Hashes()
-        self.hashes[kind].update(self.files[kind].read(start))
-        self.files[kind].seek(start)
-
-    def close(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Digests of the values and sizes and hashes of the files, by name."""
-        for file in self.files.values():
-            file.close()
-        digests = {f"{self.split}.{kind}": digest.hexdigest() for kind, digest in self.digests.items()}
-        return digests, {f"{self.split}.{kind}.npy": hashes.result() for kind, hashes in self.hashes.items()}
-
-
-def _record(features: list[Feature], fitted: dict[str, Any]) -> np.dtype:
-    """One field per categorical feature, in the narrowest integer that holds its codes."""
-    kinds = [(255, "<u1"), (65_535, "<u2"), (np.iinfo(np.int32).max, "<i4")]
-    fields: list[Any] = []
-    for feature in features:
-        kind = next(kind for highest, kind in kinds if fitted[feature.name].size - 1 <= highest)
-        fields.append((feature.name, kind, (feature.length,)) if feature.length > 1 else (feature.name, kind))
-    return np.dtype(fields)
-
-
-def _narrow(codes: np.ndarray, record: np.dtype) -> np.ndarray:
-    """Codes int32 [n, columns] as records [n]."""
-    out, column = np.empty(len(codes), record), 0
-    for name in record.names or ():
-        width = record[name].shape[0] if record[name].shape else 1
-        out[name] = codes[:, column] if not record[name].shape else codes[:, column : column + width]
-        column += width
-    return out
+    def cut_warnings(self) -> list[str]:
+        """A sentence for each feature with cells whose values do not all fit."""
+        by_name = {feature.name: feature for feature in self.dataset.features}
+        return [
+            f"feature '{name}': {more / filled:.1%} of the cells ({more:,} of {filled:,}) hold more than "
+            f"{by_name[name].length} values; the {by_name[name].keep} {by_name[name].length} are kept."
+            for name, (more, filled) in self.cut.items()
+            if more
+        ]
 
 
 def _write(
@@ -362,9 +367,11 @@ def _write(
 ) -> dict[str, Any]:
     categorical = [f for f in dataset.features if f.kind == "categorical"]
     numeric = [f for f in dataset.features if f.kind == "numeric"]
+    sequences = [f for f in dataset.features if f.kind == "sequence"]
     fitted, start = encoders.fitted, 0
-    record = _record(categorical, fitted)
-    outputs = [_Output(scratch, name, int((split == code).sum())) for code, name in enumerate(splits.NAMES)]
+    record = record_type(categorical, {f.name: fitted[f.name].size - 1 for f in categorical})
+    ordered = record_type(sequences, {f.name: encoders.vocabulary(f).size for f in sequences}, rows_of_one=True)
+    outputs = [Output(scratch, name, int((split == code).sum())) for code, name in enumerate(splits.NAMES)]
     for batch in _batches(stage):
         part = split[start : start + batch.num_rows]
         blocks = [encoders.encode(f, batch, start) for f in categorical]
@@ -372,6 +379,9 @@ def _write(
         numbers = np.empty((batch.num_rows, len(numeric)), np.float32)
         for column, feature in enumerate(numeric):
             numbers[:, column : column + 1] = encoders.encode(feature, batch, start)
+        steps = [encoders.encode(f, batch, start) for f in sequences]
+        for feature in (*categorical, *sequences):
+            encoders.count_cut(feature, batch)
         start += batch.num_rows
         labels = {task.name: _label(task, batch, dataset) for task in dataset.tasks if task.name not in dataset.rarest}
         for task_name, feature_name in dataset.rarest.items():
@@ -380,7 +390,10 @@ def _write(
         truth = {name[2:]: to_numpy(batch[name]) for name in batch.schema.names if name.startswith("p:")}
         for code, output in enumerate(outputs):
             rows = np.flatnonzero(part == code)
-            output.append("codes", _narrow(codes[rows], record), codes[rows], "categorical")
+            output.append("codes", narrow(codes[rows], record), codes[rows], "categorical")
+            if sequences:
+                values = np.concatenate([step[rows] for step in steps], 1)
+                output.append("sequences", narrow(values, ordered), values)
             output.append("numeric", numbers[rows])
             for name, values in labels.items():
                 output.append(f"label.{name}", values[rows])
@@ -408,6 +421,18 @@ def _write(
             }
             for f in categorical
         ],
+        "sequences": [
+            {
+                "name": f.name,
+                "size": encoders.vocabulary(f).size,
+                "reserved": encoders.vocabulary(f).feature.reserved,
+                "length": f.length,
+                "shares": f.shares,
+                "anchor": f.keep,
+            }
+            for f in sequences
+        ],
+        "cut": {name: {"cells": filled, "cut": more} for name, (more, filled) in encoders.cut.items()},
         "numeric": [
             {"name": f.name, "scale": f.scale, "min": _finite(fitted[f.name].low), "max": _finite(fitted[f.name].high)}
             for f in numeric
@@ -453,7 +478,11 @@ def _fingerprint(dataset: Dataset, digests: dict[str, str], fitted: dict[str, An
     It changes exactly when raw content, code or configuration change the data, and not with a comment. The truth of
     generated data is left out: no model sees it, and its last bits depend on the processor's exponential function.
     """
-    sizes = [(f.name, f.kind, f.reserved, f.length, getattr(fitted[f.name], "size", 0)) for f in dataset.features]
+    sizes: list[tuple[Any, ...]] = []
+    for f in dataset.features:
+        meaning = (f.shares, f.keep) if f.kind == "sequence" else ()
+        size = getattr(fitted[f.shares or f.name], "size", 0)
+        sizes.append((f.name, f.kind, f.reserved, f.length, size, *meaning))
     tasks = [(t.name, t.kind, t.space, t.excludes) for t in dataset.tasks]
     seen = {name: digest for name, digest in digests.items() if ".truth." not in name}
     text = json.dumps([CONTENT, dataset.base_name, sizes, tasks, sorted(seen.items())])

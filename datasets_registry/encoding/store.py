@@ -17,7 +17,7 @@ from datasets_registry.base import UNDEFINED, Dataset
 from datasets_registry.encoding import integrity
 from datasets_registry.encoding.checks import HEADER
 from datasets_registry.encoding.profiles import Profile
-from datasets_registry.schema import CategoricalFeature, Schema, Task
+from datasets_registry.schema import CategoricalFeature, Schema, SequenceFeature, Task
 
 SPLITS = ("train", "valid", "test")
 READ_AHEAD_BLOCK = 8 << 20
@@ -27,11 +27,21 @@ WIDEN_ROWS = 1 << 12
 class Split:
     """The inputs of one split under one schema, N rows. Reading is lazy: only the rows asked for leave the disk.
 
-    ``codes`` are records [N] with a field per feature (narrow integers), ``numbers`` float32 [N, all numeric inputs].
+    ``codes`` are records [N] with a field per feature (narrow integers), ``numbers`` float32 [N, all numeric inputs],
+    ``ordered`` records [N] with a field per sequence.
     """
 
-    def __init__(self, codes: np.ndarray, numbers: np.ndarray, rows: int, schema: Schema, numeric: list[int]) -> None:
-        self._codes, self._numbers, self._rows = codes, numbers, rows
+    def __init__(
+        self,
+        codes: np.ndarray,
+        numbers: np.ndarray,
+        rows: int,
+        schema: Schema,
+        numeric: list[int],
+        ordered: np.ndarray | None = None,
+    ) -> None:
+        self._codes, self._numbers, self._rows, self._ordered = codes, numbers, rows, ordered
+        self._sequences = list(zip(schema.sequences, schema.sequence_offsets, strict=True))
         self._runs, self._columns = _runs(codes.dtype, schema), schema.columns
         lengths = [feature.length for feature in schema.categorical]
         self._shift = np.repeat(np.array(schema.offsets, np.int32), lengths)
@@ -61,12 +71,27 @@ class Split:
         rows = _rows(self._numbers, index)
         return rows if self._numeric is None else rows[:, self._numeric]
 
+    def sequences(self, index: np.ndarray | slice | None = None) -> dict[str, np.ndarray]:
+        """Rows of the stacked embedding table by sequence, int32 [n, length], -1 where there is no value; copies."""
+        if self._ordered is None or not self._sequences:
+            return {}
+        records = _rows(self._ordered, index)
+        out: dict[str, np.ndarray] = {}
+        for sequence, offset in self._sequences:
+            codes = records[sequence.name].astype(np.int32)
+            empty = codes == sequence.size
+            codes += np.int32(offset)
+            codes[empty] = -1
+            out[sequence.name] = codes
+        return out
+
     def read_ahead(self) -> None:
         """Bring the mapped inputs into the system's file cache, in the background and in the order of the disk.
 
         Rows wanted in random order from a file that is not cached come a disk access each, a hundred times slower.
         """
-        paths = [array.filename for array in (self._codes, self._numbers) if isinstance(array, np.memmap)]
+        arrays = (self._codes, self._numbers, self._ordered)
+        paths = [array.filename for array in arrays if isinstance(array, np.memmap)]
         threading.Thread(target=_read_through, args=(paths,), daemon=True).start()
 
 
@@ -151,6 +176,9 @@ class EncodedDataset:
                 if entry["name"] not in excluded
             ),
             numeric=tuple(entry["name"] for entry in self.meta["numeric"] if entry["name"] not in excluded),
+            sequences=tuple(
+                SequenceFeature(**entry) for entry in self.meta.get("sequences", ()) if entry["name"] not in excluded
+            ),
         )
 
     def split(self, which: str, schema: Schema) -> Split:
@@ -161,7 +189,8 @@ class EncodedDataset:
         rows = self.rows(which)
         codes = self._array(which, "codes") if schema.categorical else np.zeros(rows, np.uint8)
         numbers = self._array(which, "numeric") if names else np.zeros((rows, 0), np.float32)
-        return Split(codes, numbers, rows, schema, [names.index(name) for name in schema.numeric])
+        ordered = self._array(which, "sequences") if schema.sequences else None
+        return Split(codes, numbers, rows, schema, [names.index(name) for name in schema.numeric], ordered)
 
     def labels(self, which: str, task: str | Task) -> np.ndarray:
         """Labels of one task, float32 [N]; NaN where it is not defined (its space) or, in training, hidden."""

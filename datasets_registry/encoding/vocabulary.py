@@ -132,13 +132,26 @@ class Vocabulary:
         return self._encode(array)[:, None]
 
     def _encode_lists(self, array: pa.ListArray) -> np.ndarray:
-        starts = to_numpy(array.offsets)
         flat = self._encode(array.values)
-        lengths = np.where(_mask(array.is_valid()), np.diff(starts), 0)
-        place = np.arange(self.feature.length)
-        inside = place < lengths[:, None]
-        index = np.where(inside, starts[:-1, None] + place, 0)
+        index, inside = places(array, self.feature.length, self.feature.keep)
         return np.where(inside, flat[index] if len(flat) else 0, 0).astype(np.int32)
+
+    def encode_sequence(self, column: Any, feature: Feature) -> np.ndarray:
+        """int32 [n, feature.length]: codes of a list column, ``size`` where a cell has no value.
+
+        The end that is kept is fixed: with "last" the newest value is in the last column.
+        """
+        array = _flat(column, None)
+        text = not pa.types.is_integer(array.type.value_type)
+        assert self.values is not None
+        if len(array.values) and len(self.values) and text != (self.values.dtype == object):
+            raise DataError(
+                f"sequence '{feature.name}' holds {'text' if text else 'integers'} and feature '{self.feature.name}', "
+                "whose vocabulary it shares, does not; read both as the same type."
+            )
+        flat = self._encode(array.values)
+        index, inside = places(array, feature.length, feature.keep, aligned=True)
+        return np.where(inside, flat[index] if len(flat) else 0, np.int32(self.size))
 
     def _encode(self, array: pa.Array) -> np.ndarray:
         if pa.types.is_string(array.type):
@@ -173,6 +186,28 @@ class Vocabulary:
         place = np.minimum(np.searchsorted(self.values, numbers), len(self.values) - 1)
         found = self.values[place] == numbers
         return np.where(found, place + self.first, self.unseen).astype(np.int32)
+
+
+def places(array: pa.ListArray, length: int, keep: str, aligned: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Where the kept values of each cell lie among ``array.values``: index [n, length] and whether there is one.
+
+    The first or the last ``length`` values are kept; ``aligned`` puts the last one into the last column, else values
+    begin in the first column.
+    """
+    starts = to_numpy(array.offsets)
+    lengths = np.where(_mask(array.is_valid()), np.diff(starts), 0)
+    taken = np.minimum(lengths, length)
+    first = starts[:-1] + (lengths - taken if keep == "last" else 0)
+    column = np.arange(length) - ((length - taken)[:, None] if aligned and keep == "last" else 0)
+    inside = (column >= 0) & (column < taken[:, None])
+    return np.where(inside, first[:, None] + column, 0), inside
+
+
+def cells(column: Any, length: int) -> tuple[int, int]:
+    """(cells of a list column with more than ``length`` values, cells with any)."""
+    array = _flat(column, None)
+    lengths = np.where(_mask(array.is_valid()), np.diff(to_numpy(array.offsets)), 0)
+    return int((lengths > length).sum()), int((lengths > 0).sum())
 
 
 @dataclass

@@ -23,6 +23,9 @@ class FakeSplit:
     def numeric(self, index=None):
         return self._numeric if index is None else self._numeric[index]
 
+    def sequences(self, index=None):
+        return {}
+
 
 class FakeData:
     """Quacks like an EncodedDataset. ``test_noise`` flips that share of the test labels."""

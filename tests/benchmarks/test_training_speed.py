@@ -57,6 +57,9 @@ class Arrays:
     def numeric(self, index):
         return self._numeric if index is None else self._numeric[index]
 
+    def sequences(self, index):
+        return {}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def threads():

@@ -151,9 +151,11 @@ def read_by(backbone: MultiTaskModel, modules: Mapping[str, Any], tasks: Iterabl
 
 def blank(schema: Schema, device: torch.device) -> Batch:
     """Two rows of code 0 and value 0, to see which parts of a model are connected."""
+    shapes = {sequence.name: (2, sequence.length) for sequence in schema.sequences}
     return Batch(
         torch.zeros((2, schema.columns), dtype=torch.int32, device=device),
         torch.zeros((2, len(schema.numeric)), device=device),
+        sequences={name: torch.zeros(shape, dtype=torch.int32, device=device) for name, shape in shapes.items()},
     )
 
 
