@@ -19,12 +19,13 @@ from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods import METHODS, MethodInfo, first_line
 from methods import presets as named_presets
-from methods.batch import Batch, Progress, Rows, Training, mean_loss, row_losses
+from methods.batch import Batch, Fitting, Progress, Rows, Training, mean_loss, row_losses
 
 __all__ = [
     "Among",
     "Batch",
     "Between",
+    "Fitting",
     "MultiTaskModel",
     "Progress",
     "Rows",
@@ -96,6 +97,11 @@ class MultiTaskModel(nn.Module):
     """A step of the method's own, ``training_step(batch, progress, optimizer)``, instead of forward, loss, backward and
     optimizer step. Returns the named terms of the loss, detached. Loss balancing and the arms that add to the loss
     cannot change such a step and are refused."""
+
+    fit: Callable[[Fitting], list[float]] | None = None
+    """For a method that is not trained by gradient steps: ``fit(data)`` fits it whole. It keeps the best of its own
+    steps (trees, penalties) by the validation score and returns that score after every step. Before it, ``forward``
+    gives any logits of the right shape. Such a method declares ``arms=("scratch",)`` and gets one task at a time."""
 
     def __init__(self, schema: Schema, tasks: Sequence[Task], config: Any = None) -> None:
         """``self.tasks`` is sorted by name: a method that counts on positions (a row per task, say) goes by it, so

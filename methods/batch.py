@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -109,6 +111,20 @@ class Training(Protocol):
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The trainer's own optimizer over ``parameters``, with the method's weight decay."""
+        ...
+
+
+class Fitting(Protocol):
+    """What `MultiTaskModel.fit` gets: training and validation rows, never test rows."""
+
+    seed: int
+
+    def labelled(self, split: str, task: str) -> tuple[NDArray[np.float32], Batch]:
+        """Labels [B] of a task and the rows of "train" or "valid" on which it is defined."""
+        ...
+
+    def score(self, task: str, outputs: NDArray[np.float32]) -> float:
+        """The task's AUC on the validation rows of `labelled`; minus infinity where it is undefined."""
         ...
 
 

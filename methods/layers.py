@@ -78,6 +78,15 @@ class FeatureEmbedding(nn.Module):
         values = _look_up(self.table, codes.clamp(min=0))
         return (inside.unsqueeze(1) @ values).squeeze(1) / inside.sum(1, keepdim=True).clamp(min=1)
 
+    def shares(self, codes: Tensor) -> Tensor:
+        """The weight of each column in its feature's mean, [B, columns]: 1 but for multi-valued features."""
+        if not self.pooled:
+            return torch.ones(codes.shape, device=codes.device)
+        weights = (codes != self.padding).float()
+        empty = (weights @ self.columns == 0).float()
+        weights = weights + empty @ self.columns.T
+        return weights * ((1 / (weights @ self.columns)) @ self.columns.T)
+
     def _pool(self, codes: Tensor, values: Tensor) -> Tensor:
         """Mean over each feature's columns: [B, columns, dim] to [B, features, dim]."""
         weights = (codes != self.padding).to(values.dtype)

@@ -157,6 +157,10 @@ class _Planner:
     def _plan_entry(self, entry: _Entry) -> None:
         info = METHODS.get(entry.method).info
         arms = self.into.suite.arms
+        if info.arms == (SCRATCH,):  # it shares nothing: a model of each task, and no arm to skip
+            for task in self.problem.tasks:
+                self._add(self._reference(entry, SCRATCH, [task]), reference=True)
+            return
         if reason := unfit(self.problem.dataset, self.problem.tasks, entry.method, entry.config):
             for arm in arms:
                 self._skip(entry, arm, reason)

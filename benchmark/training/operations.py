@@ -46,6 +46,8 @@ def flops(learner: Learner) -> Flops:
     """Operations per row of a forward pass as at prediction, when every task is asked for, and of a training step, with
     and without the frozen part. Raises NotCounted."""
     model, cached = learner.model, learner.cached
+    if model.fit is not None:
+        raise NotCounted(f"FLOPs are not counted: {model.info.title} is not made of matrix products")
     count = min(ROWS, len(learner.rows))
     batch = learner.rows.gather(slice(0, count))
     progress, nothing = Progress(1, 0, 1, 1), _NoOptimizer(model)
@@ -82,6 +84,8 @@ def serving(learner: Learner, before: Callable[[], MultiTaskModel] | None) -> Se
     """
     model = learner.model
     batch = learner.rows.gather(slice(0, min(ROWS, len(learner.rows))))
+    if model.fit is not None:
+        raise NotCounted(f"FLOPs are not counted: {model.info.title} is not made of matrix products")
     stored, computed = stored_numbers(model), forward_flops(model, batch)
     found = Serving(tasks=len(model.tasks), weights=stored, flops=computed)
     if before is not None:

@@ -27,6 +27,7 @@ from benchmark.spec.options import TrainingOptions, split_config
 from benchmark.training import meters, operations
 from benchmark.training.balancing import balancer
 from benchmark.training.diagnostics import diagnose
+from benchmark.training.fitting import fit_whole
 from benchmark.training.forgetting import Setting, continual, soft_targets
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import check_outputs, go_on, make_model, start
@@ -108,11 +109,8 @@ def execute(
             _learn_from(stage0, learner, key, config, data, schema)
         _set_up(learner, valid, key, data, schema, budget)
 
-    model.start_training(learner.rows, streams.environment())
-    preparing = 0.0
-    if not arm.from_stage0:
-        checkpoint, preparing = prepare(learner, valid.score, budget, Checkpoint(*checkpoint))
-    result = train(learner, lambda: valid.scores(learner.forward), budget, Checkpoint(*checkpoint), on_epoch)
+    result, preparing = _trained(learner, valid, arm, budget, Checkpoint(*checkpoint), on_epoch)
+    trained = trained if model.fit is None else list(model.parameters())
     clock.add(train=result.train_seconds + preparing, validate=result.validate_seconds)
 
     with clock("predict"):
@@ -150,6 +148,24 @@ def _by_task_epoch(
         scores[name] = TaskEpoch(epoch=epoch, scores=vault.score(data.tasks[name], logits)[0])
     model.load_state_dict(kept)
     return scores
+
+
+def _trained(
+    learner: Learner,
+    valid: ValidationRows,
+    arm: Arm,
+    budget: Budget,
+    checkpoint: Checkpoint,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[Trained, float]:
+    """Train the model, or let it fit itself, and leave the best epoch's weights in it; also the seconds it prepared."""
+    if learner.model.fit is not None:
+        return fit_whole(learner, valid), 0.0
+    learner.model.start_training(learner.rows, learner.streams.environment())
+    preparing = 0.0
+    if not arm.from_stage0:
+        checkpoint, preparing = prepare(learner, valid.score, budget, checkpoint)
+    return train(learner, lambda: valid.scores(learner.forward), budget, checkpoint, on_epoch), preparing
 
 
 def _scored(

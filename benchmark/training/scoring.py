@@ -89,6 +89,12 @@ class ValidationRows:
         """Compute a frozen backbone's outputs once; `scores` then goes by them."""
         self._cached = cache_features(model, self.rows)
 
+    def labelled(self) -> Batch:
+        """All rows as one batch with their labels."""
+        rows = self.rows.gather(slice(0, len(self.rows)))
+        labels = {name: torch.from_numpy(label).to(rows.numeric.device) for name, label in self._labels.items()}
+        return Batch(rows.categorical, rows.numeric, labels, rows.index)
+
     def scores(self, forward: Forward) -> dict[str, dict[str, float | None]]:
         """Of each task, from outputs on the rows or on what was cached of them."""
         with torch.inference_mode():

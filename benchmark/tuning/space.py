@@ -107,7 +107,8 @@ def search_space(
     something declared that cannot be searched.
     """
     defaults = {**dataclasses.asdict(TrainingOptions()), "learning_rate": learning_rate, **config}
-    known = {name: search for name, search in FIRST.items() if _means_the_same(name, defaults)}
+    stepwise = METHODS.get(method).fit is None  # what fits itself knows no learning rate
+    known = {name: search for name, search in FIRST.items() if stepwise and _means_the_same(name, defaults)}
     declared = _declared(method, defaults)
     common = {name: search for name, search in COMMON.items() if _means_the_same(name, defaults)}
     named = {**known, **declared, **{name: search for name, search in common.items() if name not in declared}}
