@@ -116,7 +116,7 @@ def run(
     What is there already is kept. ``seeds``: 5 means 0 to 4. ``settings``: {"mpt_rec.env_coe": 0.0}. Runs that fail
     raise nothing: they are rows of `load` with their status and reason.
     """
-    from benchmark.cli import sweep
+    from benchmark.cli import equal, sweep
     from benchmark.execution import processes
 
     given = dict(locals())
@@ -124,7 +124,7 @@ def run(
     request = _request(suite, changes)
     if request.mode != "only-read":
         processes.context()
-    sweep.run_suite(request, None, fail_fast=False, debug=False)
+    sweep.run_suite(request, None, fail_fast=False, debug=False, search=equal.search_first)
     return request.out or sweep.Sweep.of(request).out
 
 

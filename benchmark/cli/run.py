@@ -33,11 +33,11 @@ def run(config_file: Path | None, dry_run: bool, as_json: bool, fail_fast: bool,
     """
     request = Request(**asked)
     _start_server(request, needed=not (dry_run or debug))
-    from benchmark.cli import sweep
+    from benchmark.cli import equal, sweep
 
     if dry_run:
         return sweep.dry_run(request, config_file, as_json)
-    return sweep.run_suite(request, config_file, fail_fast, debug)
+    return sweep.run_suite(request, config_file, fail_fast, debug, equal.search_first)
 
 
 @click.command()

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,6 +36,7 @@ from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.records.record import Record
 from benchmark.training.backend import visible_gpus
+from benchmark.tuning.equal import cost, describe, to_search, untuned
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS
@@ -113,12 +114,25 @@ class Sweep:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def run_suite(request: Request, config_file: Path | None, fail_fast: bool, debug: bool) -> int:
-    """Run a suite and write its tables; the exit code."""
+def run_suite(
+    request: Request,
+    config_file: Path | None,
+    fail_fast: bool,
+    debug: bool,
+    search: Callable[[Sweep], Sweep | int],
+) -> int:
+    """Run a suite and write its tables; the exit code. ``search`` makes the search that comes before the runs of the
+    track "equal", and gives the sweep with what it found or an exit code."""
     if debug and request.engine != "local":
         raise UsageError("--debug runs in this process; leave --engine out.")
     sweep = _with_config(Sweep.of(request), config_file)
     check_track(sweep.out, sweep.suite)
+    if to_search(sweep.suite):
+        make_plan(untuned(sweep.suite))
+        searched = search(sweep)
+        if isinstance(searched, int):
+            return searched
+        sweep = searched
     make_plan(sweep.suite)  # every name and value is checked before anything is fetched
     plan = make_plan(sweep.suite, sweep.prepare_data(), sweep.look)
     jobs = 1 if debug else sweep.jobs
@@ -199,13 +213,19 @@ def dry_run(request: Request, config_file: Path | None, as_json: bool) -> int:
     sweep = _with_config(Sweep.of(request), config_file)
     states = {name: availability(name, request.data_dir) for name in sweep.suite.datasets}
     closed = {name: text for name, (state, text) in states.items() if state == "login"}
-    plan = make_plan(sweep.suite, closed, sweep.look)
+    suite = sweep.suite
+    searching = to_search(suite)
+    plan = make_plan(untuned(suite) if searching else suite, closed, sweep.look)
     texts = {name: text for name, (_, text) in states.items()}
     content = describe_plan(plan, texts, request.data_dir, sweep.jobs)
     if as_json:
-        click.echo(json.dumps(content, indent=1))
+        searches = {"searches": describe(suite)} if searching else {}
+        click.echo(json.dumps(content | searches, indent=1))
         return 0
     fit = terminal.width()
+    if searching:
+        click.echo(terminal.listing(describe(suite), fit))
+        click.echo(terminal.paragraph(f"First this search. {cost(suite, plan.runs)} Then, with what it finds:", fit))
     click.echo(terminal.listing(plan_rows(content["runs"]), fit))
     lines = [f"data    {dataset}: {text}" for dataset, text in texts.items()]
     for line in [*lines, *skip_lines(plan.skips), content["total"], "--json lists every run."]:

@@ -37,7 +37,8 @@ class Searched(StrictTable):
     """What a search spent on a method on a dataset, and what came of it.
 
     ``dimensions`` says in words what was tried of each name; ``default`` and ``best`` are scores on validation rows, of
-    the config without tuning and of trial number ``trial``. ``options`` are its options of arms, by ARM.OPTION:
+    the config without tuning and of trial number ``trial``. ``passes`` counts the passes over the training rows that
+    the trials took together (None: a search that counted trials alone). ``options`` are its options of arms, by name;
     they are run from ``dataset_arm_config`` and stand here to be shown.
     """
 
@@ -50,6 +51,37 @@ class Searched(StrictTable):
     best: float
     trial: int = Field(ge=0)
     options: Mapping[str, int | float] = Field(default_factory=dict)
+    passes: float | None = Field(None, ge=0)
+
+
+class SearchBudget(StrictTable):
+    """What the search of the track "equal" may spend on every method and arm: successive halving.
+
+    ``rounds``: pairs (configs, epochs). The first round trains so many configs for so many epochs, each further one the
+    best of the round before, from the beginning; the config without tuning takes part in all. ``rows``: a dataset with
+    more training rows is searched on a sample of so many. ``share``: what the whole search may cost at most, in
+    passes, of the runs that it serves.
+    """
+
+    rounds: tuple[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], ...] = ((6, 3), (2, 9))
+    rows: int = Field(200_000, ge=1)
+    share: float = Field(1 / 3, gt=0)
+    seed: int = Field(0, ge=0)
+
+    @field_validator("rounds")
+    @classmethod
+    def _narrowing(cls, rounds: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        configs = [number for number, _ in rounds]
+        if not rounds or configs != sorted(configs, reverse=True) or configs[-1] < 2:
+            raise ValueError(
+                "rounds go on with fewer configs each, and with two or more: the untuned one is among them"
+            )
+        return rounds
+
+    @property
+    def passes(self) -> int:
+        """Of one method and arm."""
+        return sum(configs * epochs for configs, epochs in self.rounds)
 
 
 class Suite(StrictTable):
@@ -65,9 +97,12 @@ class Suite(StrictTable):
     ``[variants.mpt_rec_no_gan] method = "mpt_rec", env_coe = 0.0``. ``arm_config`` sets options of
     arms: ``[arm_config.lora] rank = 4``.
 
-    ``track`` is "published", the configs of methods and suite, or "tuned", those that one search with equal trials
-    found (`benchmark.tuning`). A file of such a search brings ``dataset_arm_config`` (options of an arm for a method on
-    a dataset, below ``arm_config``) and ``search``, what was spent on each method, and makes the track "tuned".
+    ``track`` is "published", the configs of methods and suite, "tuned", those that one search with equal trials found
+    (`benchmark.tuning`), or "equal", those that a search with equal passes over the rows found for every method and
+    arm; the command that runs such a suite makes this search first, with ``search_budget``. A file of a search brings
+    ``dataset_arm_config`` (options of an arm for a method on a dataset, below ``arm_config``), ``search``, what was
+    spent on each method, and ``arm_search``, what was spent on each arm of it, and makes the track "tuned" if the suite
+    does not say "equal".
 
     ``new_tasks``: "each" makes every task of a dataset that is a candidate the new one in turn. ``chain``: new tasks
     that arrive one after another, in one order or a list of orders, for all datasets or in a table by dataset;
@@ -101,8 +136,10 @@ class Suite(StrictTable):
     variants: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     arm_config: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     dataset_arm_config: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = Field(default_factory=dict)
-    track: Literal["published", "tuned"] = "published"
+    track: Literal["published", "tuned", "equal"] = "published"
     search: Mapping[str, Mapping[str, Searched]] = Field(default_factory=dict)
+    arm_search: Mapping[str, Mapping[str, Mapping[str, Searched]]] = Field(default_factory=dict)
+    search_budget: SearchBudget = SearchBudget()
     limits: Limits = Limits()
     threads: int = Field(1, ge=1)
 
@@ -134,8 +171,10 @@ class Suite(StrictTable):
         """The options that are set for an arm of a method on a dataset."""
         return {**(_on(self.dataset_arm_config, dataset, method) or {}).get(arm, {}), **self.arm_config.get(arm, {})}
 
-    def searched(self, dataset: str, method: str) -> Searched | None:
-        """What was spent on the search of a method's config on a dataset, if one was made."""
+    def searched(self, dataset: str, method: str, arm: str = "") -> Searched | None:
+        """What was spent on the search of a method's config on a dataset, or of an arm's, if one was made."""
+        if arm:
+            return (_on(self.arm_search, dataset, method) or {}).get(arm)
         return _on(self.search, dataset, method)
 
 
@@ -151,6 +190,7 @@ class _ConfigFile(StrictTable):
     dataset_config: Mapping[str, Mapping[str, Mapping[str, Any]]] = Field(default_factory=dict)
     dataset_arm_config: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = Field(default_factory=dict)
     search: Mapping[str, Mapping[str, Searched]] = Field(default_factory=dict)
+    arm_search: Mapping[str, Mapping[str, Mapping[str, Searched]]] = Field(default_factory=dict)
 
 
 def suite_names() -> list[str]:
@@ -183,7 +223,7 @@ def with_config_file(suite: Suite, path: Path) -> Suite:
         raise UsageError(f"No config file at {path}. 'python run_all.py tune' writes one: <out>/tuned.toml.")
     found = _read(path, _ConfigFile)
     changes: dict[str, Any] = {name: getattr(found, name) for name in _ConfigFile.model_fields}
-    track = "tuned" if found.search else suite.track
+    track = "tuned" if found.search and suite.track != "equal" else suite.track
     return suite.model_copy(update={**changes, "config_file": str(path), "track": track})
 
 

@@ -82,7 +82,9 @@ class Key(_Part):
     ``chain`` holds the new tasks taken in so far, in their order, where they arrive one after another: the last of them
     is the one that this run brings in, ``stage`` is their number, and ``new_tasks`` are all that will ever come. Empty:
     all new tasks arrive together. ``track`` is "published" where configs are the methods' own and the suite's, "tuned"
-    where an equal search chose them: runs of the two are never compared.
+    where a search with equal trials chose them, "equal" where one with equal passes over the rows chose them for every
+    method and arm: runs of different tracks are never compared. ``search_passes``: the passes that the search for this
+    method and arm took (0: no search).
     """
 
     dataset: str
@@ -100,10 +102,11 @@ class Key(_Part):
     arm_config: dict[str, Any] = Field(default_factory=dict)
     scored: Literal["test", "validation"] = "test"
     chain: list[str] = Field(default_factory=list)
-    track: Literal["published", "tuned"] = "published"
+    track: Literal["published", "tuned", "equal"] = "published"
+    search_passes: float = Field(0.0, ge=0)
 
 
-ADDED_LATER = {"arm_config": {}, "scored": "test", "chain": [], "track": "published"}
+ADDED_LATER = {"arm_config": {}, "scored": "test", "chain": [], "track": "published", "search_passes": 0.0}
 """Fields of a key that older records lack, with the value that they mean by it: such a value stays out of the run's
 name, so that a record keeps its name when the schema grows."""
 

@@ -85,7 +85,7 @@ class Arm:
         """The options with ``changes`` applied. Raises UsageError for a wrong name or a value that is no number of
         the default's kind above 0."""
         resolved = dict(self.options)
-        defaults = {**self.options, **self.later_options}
+        defaults = {**self.options, **self.later_options, **(OWN_TRAINING if self.reads_stage0 else {})}
         for name, value in changes.items():
             if name not in defaults:
                 raise unknown_name(f"option of the arm {self.name}", name, defaults)
@@ -98,7 +98,7 @@ class Arm:
             resolved[name] = value if whole else float(value)
         if "alpha" in resolved and "alpha" not in changes:  # LoRA's scale alpha / rank stays what it is by default
             resolved["alpha"] = self.options["alpha"] / self.options["rank"] * resolved["rank"]
-        return {n: v for n, v in resolved.items() if n in self.options or v != self.later_options[n]}
+        return {n: v for n, v in resolved.items() if n not in self.later_options or v != self.later_options[n]}
 
     def option(self, name: str, resolved: Mapping[str, float]) -> float:
         """An option of a run, whose key leaves out what joined later and is at its default."""
@@ -160,8 +160,12 @@ def _continual(name: str, title: str, paper: str, old_labels: str, **options: fl
     )
 
 
-MAY_BE_ZERO = ("warm_up", "l2", "select_old")
+MAY_BE_ZERO = ("warm_up", "l2", "select_old", "l2_embedding", "l2_dnn")
 """Options of arms that 0 switches off."""
+
+OWN_TRAINING: Mapping[str, float] = {"learning_rate": 1e-3, "l2_embedding": 0.0, "l2_dnn": 0.0}
+"""What a run after stage 0 may train with instead of the method's own values: a common option of these arms, which
+stands in a run's key only where it is set. (The numbers tell the kind of value; they are no defaults.)"""
 
 ARMS = {
     arm.name: arm

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 from benchmark.core.errors import UsageError
 from benchmark.records.lineage import known_before
 from benchmark.records.record import Epoch, Key, Measured, TaskEpoch
-from benchmark.spec.arms import ARMS, Arm
+from benchmark.spec.arms import ARMS, OWN_TRAINING, Arm
 from benchmark.spec.budget import Budget
 from benchmark.spec.labels import without_share
 from benchmark.spec.options import TrainingOptions, split_config
@@ -87,7 +87,9 @@ def execute(
     clock = meters.Clock(resumed=checkpoint[1] is not None, load=load_seconds)
     arm = ARMS[key.arm]
     config, options = split_config(key.config)
-    budget = arm.budget(key.budget, options.learning_rate)
+    # The L2 penalties of a run after stage 0 may be its own: they shape no weight, so stage 0's can be loaded.
+    config |= {name: value for name, value in key.arm_config.items() if name in OWN_TRAINING and name in config}
+    budget = arm.budget(key.budget, key.arm_config.get("learning_rate") or options.learning_rate)
     schema = data.schema([*key.old_tasks, *key.new_tasks])
     on_test = key.scored == "test"
     with clock("load"):

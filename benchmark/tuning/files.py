@@ -17,6 +17,7 @@ from tomlkit.items import Table
 
 from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
+from benchmark.planning.suite import Searched, Suite
 from benchmark.spec.budget import SELECTION_RULE
 from benchmark.tuning.space import split_values
 from benchmark.tuning.study import TRIALS, Study
@@ -27,6 +28,11 @@ HEAD = """\
 # what was spent on each method; a suite that takes this file is of the track "tuned" and never mixed with another.
 # Name this file with --config, or as config_file in a suite. Presets are weaker, a suite's [config.METHOD] and --set
 # stronger than what stands here.
+"""
+
+EQUAL_HEAD = """\
+# Values that the search of the track "equal" found on validation rows alone, with the same space and the same passes
+# over the rows for every method and arm. The command that runs the suite writes this file anew.
 """
 
 
@@ -133,3 +139,55 @@ def _account(study: Study) -> list[str]:
         f"{SELECTION_RULE}: {'none' if default is None else f'{default:.5f}'} with the default config, "
         f"{best.score:.5f} with trial {best.number}.",
     ]
+
+
+EQUAL = "equal.toml"
+WORTH = "search_worth.csv"
+
+
+def write_equal(out: Path, suite: Suite) -> Path:
+    """Write what the search of the track "equal" found into ``out``/equal.toml, a file as --config takes it."""
+    names = ("dataset_config", "dataset_arm_config", "search", "arm_search")
+    content = suite.model_dump(mode="json", include=set(names), exclude_none=True)
+    path = out / EQUAL
+    write_atomically(path, EQUAL_HEAD + tomlkit.dumps({name: content[name] for name in names if content[name]}))
+    return path
+
+
+def worth(suite: Suite) -> list[dict[str, Any]]:
+    """What the search was worth: a row for every method and arm that was searched, with the validation scores of the
+    untuned config and of the chosen one after the last round, trials, passes, space and chosen values."""
+    rows = []
+    for dataset, methods in suite.search.items():
+        for method, searched in methods.items():
+            found = [(searched, suite.dataset_config.get(dataset, {}).get(method, {}))]
+            found += [(one, one.options) for one in suite.arm_search.get(dataset, {}).get(method, {}).values()]
+            rows += [_worth(dataset, method, one, chosen) for one, chosen in found]
+    return rows
+
+
+def write_worth(out: Path, suite: Suite) -> Path:
+    """Write the rows of `worth` as CSV."""
+    text, rows = io.StringIO(), worth(suite)
+    table = csv.DictWriter(text, list(rows[0]) if rows else ["dataset"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(out / WORTH, text.getvalue())
+    return out / WORTH
+
+
+def _worth(dataset: str, method: str, searched: Searched, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    default = searched.default
+    return {
+        "dataset": dataset,
+        "method": method,
+        "arm": searched.arms[0],
+        "trials": searched.trials,
+        "failed": searched.failed,
+        "passes": searched.passes,
+        "default": default,
+        "best": searched.best,
+        "gain": None if default is None else searched.best - default,
+        "chosen": json.dumps({n: v for n, v in chosen.items() if n in searched.dimensions}) if searched.trial else "{}",
+        "space": json.dumps(dict(searched.dimensions)),
+    }

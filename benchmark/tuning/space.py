@@ -79,7 +79,7 @@ class Space:
 
     def described(self) -> dict[str, str]:
         """What is tried of each name, in words."""
-        return {name: _described(search) for name, search in self.dimensions.items()}
+        return {name: described(search) for name, search in self.dimensions.items()}
 
     def default_parameters(self) -> dict[str, Any]:
         """Where the defaults lie, in Optuna's parameters; outside of a range, the nearest value in it."""
@@ -194,7 +194,8 @@ def _distribution(search: Search) -> BaseDistribution:
     return FloatDistribution(search.low, search.high, log=search.log, step=search.step)
 
 
-def _described(search: Search) -> str:
+def described(search: Search) -> str:
+    """What is tried of a name, in words."""
     if isinstance(search, Among):
         return ", ".join(str(choice) for choice in search.choices)
     spread = ", logarithmic" if search.log else f", step {search.step:g}" if search.step else ""

@@ -152,7 +152,7 @@ class Study:
         changes = {"config": {self.method: {**self._set, **own}}, "arm_config": options}
         plan = make_plan(self.suite.model_copy(update=changes))
         runs = [
-            TrialRun(_on_validation(run.key), run.parent and _on_validation(run.parent), trial=number)
+            TrialRun(on_validation(run.key), run.parent and on_validation(run.parent), trial=number)
             for run in plan.runs
             if run.key.method == self.method and run.reference == (self.method == REFERENCE_METHOD)
         ]
@@ -225,7 +225,8 @@ def _usual_arms(method: str) -> tuple[str, ...]:
     return () if method == REFERENCE_METHOD else (JOINT if JOINT in supported else supported[0],)
 
 
-def _on_validation(key: Key) -> Key:
+def on_validation(key: Key) -> Key:
+    """The key of a run that never sees test rows."""
     return key.model_copy(update={"scored": "validation"})
 
 
