@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 
@@ -123,6 +123,26 @@ class Schema:
     def columns(self) -> int:
         """Columns of a batch's ``categorical``: the sum of the features' lengths."""
         return sum(feature.length for feature in self.categorical)
+
+    def candidate(self, sequence: SequenceFeature) -> int | None:
+        """Position of the categorical feature that a sequence shares its rows with; None if that is no input here."""
+        names = [feature.name for feature in self.categorical]
+        return names.index(sequence.shares) if sequence.shares in names else None
+
+    def pooled(self, pool: str) -> Schema:
+        """The same inputs with sequences pooled by ``pool`` ("mean", "target", "self").
+
+        Target attention needs a candidate: a sequence without one (`candidate`) keeps the mean. Raises ValueError if
+        the schema has sequences and none of them has one.
+        """
+        fits = [pool != "target" or self.candidate(one) is not None for one in self.sequences]
+        if self.sequences and not any(fits):
+            raise ValueError(
+                "target attention compares a sequence with the candidate of the row, the feature that it shares; no "
+                f"sequence here ({', '.join(one.name for one in self.sequences)}) shares one that is an input."
+            )
+        sequences = tuple(replace(one, pool=pool) if fit else one for one, fit in zip(self.sequences, fits))
+        return replace(self, sequences=sequences)
 
     @cached_property
     def row_numbers(self) -> int:

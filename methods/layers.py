@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods.batch import Batch
+from methods.sequences import SequencePool
 
 __all__ = [
     "MLP",
@@ -40,7 +41,7 @@ class FeatureEmbedding(nn.Module):
 
     All features share one stacked table, so a batch is looked up in one call; entries start from N(0, 1). The
     columns of a multi-valued feature are averaged, padding (code 0) left out; a row with nothing but code 0 gets the
-    embedding of code 0. A sequence is averaged over its values; one without any gives zeros.
+    embedding of code 0. A sequence becomes one vector by a `SequencePool`; one without any value gives zeros.
     """
 
     columns: Tensor
@@ -50,6 +51,9 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         self.width = schema.width(dim)
         self.sequences = tuple(sequence.name for sequence in schema.sequences)
+        # a list, not a dict by name: what lies under a task's name is counted as that task's own
+        self.pools = nn.ModuleList(SequencePool(sequence, dim) for sequence in schema.sequences)
+        self.candidates = tuple(schema.candidate(sequence) for sequence in schema.sequences)
         tables = schema.categorical or schema.sequences
         self.table = nn.Embedding(schema.embedding_rows, dim) if tables else None
         self.pooled = any(feature.length > 1 for feature in schema.categorical)
@@ -68,15 +72,19 @@ class FeatureEmbedding(nn.Module):
             values = self._pool(batch.categorical, values)
         parts = [batch.numeric] if batch.numeric.shape[1] else []
         parts.append(values.flatten(1))
-        parts += [self._mean(batch.sequences[name]) for name in self.sequences]
+        if self.sequences:
+            parts += self._sequences(batch, values)
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def _mean(self, codes: Tensor) -> Tensor:
-        """Mean over the values of a sequence: codes [B, length], -1 where there is none, to [B, dim]."""
+    def _sequences(self, batch: Batch, values: Tensor) -> list[Tensor]:
+        """One vector [B, dim] per sequence; ``values`` [B, features, dim] are the candidates of target attention."""
         assert self.table is not None
-        inside = (codes >= 0).to(self.table.weight.dtype)
-        values = _look_up(self.table, codes.clamp(min=0))
-        return (inside.unsqueeze(1) @ values).squeeze(1) / inside.sum(1, keepdim=True).clamp(min=1)
+        parts = []
+        for sequence, pool, candidate in zip(self.sequences, self.pools, self.candidates, strict=True):
+            codes = batch.sequences[sequence]
+            target = None if candidate is None else values[:, candidate]
+            parts.append(pool(_look_up(self.table, codes.clamp(min=0)), codes >= 0, target))
+        return parts
 
     def shares(self, codes: Tensor) -> Tensor:
         """The weight of each column in its feature's mean, [B, columns]: 1 but for multi-valued features."""

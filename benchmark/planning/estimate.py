@@ -48,6 +48,7 @@ def estimate(run: Run, data_dir: Path | None) -> Estimate | None:
     new = [task for task in key.tasks if task not in tasks]
     own, options = split_config(key.config)
     config = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+    config["sequence_pooling"] = options.sequence_pooling  # of the options the only one that changes the model
     budget = arm.budget(key.budget)
     shape = (key.method, tuple(config.items()), tuple(tasks), tuple(new), arm.name, budget.batch_size, data)
     steps, tables, dense, preparation = _model(*shape)
@@ -103,17 +104,18 @@ def _model(
     from benchmark.planning.timing import step_seconds
 
     model_class = METHODS.get(method)
-    schema = data.schema(data.tasks)
+    own, options = split_config(dict(config))
+    schema = data.schema(data.tasks).pooled(options.sequence_pooling)
     built_for, added = ([data.tasks[name] for name in names] for names in (tasks, new))
     try:
         with torch.device("meta"):  # sizes without memory
-            model = model_class(schema, built_for, model_class.Config(**dict(config)))
+            model = model_class(schema, built_for, model_class.Config(**own))
         sizes = {True: 0, False: 0}
         tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
         for parameter in model.parameters():
             sizes[id(parameter) in tables] += parameter.numel()
         preparation = 0 if new else model.preparation_epochs
-        steps = step_seconds(method, dict(config), schema, built_for, ARMS[arm], added, batch)
+        steps = step_seconds(method, own, schema, built_for, ARMS[arm], added, batch)
     except BenchmarkError:
         raise
     except Exception as error:  # a method's own code may raise anything

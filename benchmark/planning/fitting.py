@@ -93,10 +93,12 @@ def trained_weights(
     from benchmark.training.meters import count_parameters
     from benchmark.training.models import build_model, take_in
 
-    own, _ = split_config(config)
+    own, training = split_config(config)
     own = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
     old, new = ([data.tasks[name] for name in names] for names in (problem.old, problem.new))
-    model, _ = build_model(method, own, data.schema(problem.tasks), old, ("size", method, 0))
+    model, _ = build_model(
+        method, own, data.schema(problem.tasks).pooled(training.sequence_pooling), old, ("size", method, 0)
+    )
     model, trained, _ = take_in(model, ARMS[arm], new, options, ("size", method, 0))
     return count_parameters(model, trained).trainable
 

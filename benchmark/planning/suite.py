@@ -15,6 +15,7 @@ from benchmark.planning.configs import read_value
 from benchmark.records.claims import Claim, parse_claims
 from benchmark.spec.arms import ARMS
 from benchmark.spec.budget import BudgetTable, StrictTable
+from benchmark.spec.options import OPTION_NAMES
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -267,6 +268,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mapping[str, type]) -> Suite:
     """Apply ``--set method.key=value``, ``--set arm.key=value`` and ``--set budget.key=value``; values as in TOML.
 
+    The owner ``all`` stands for every method, for options that any method has (see `benchmark.spec.options`).
     ``config_classes`` maps the methods that may be set to their Config. Raises UsageError.
     """
     budget: dict[str, Any] = {}
@@ -285,10 +287,15 @@ def apply_settings(suite: Suite, settings: Iterable[str], config_classes: Mappin
         elif owner in ARMS:
             ARMS[owner].resolve({key: value})
             arm_config.setdefault(owner, {})[key] = value
+        elif owner == "all":
+            if key not in OPTION_NAMES:
+                raise unknown_name("option of every method", key, sorted(OPTION_NAMES))
+            for method in config_classes:
+                config.setdefault(method, {})[key] = value
         elif owner in config_classes:
             config.setdefault(owner, {})[key] = value
         else:
-            raise unknown_name("method or arm", owner, [*config_classes, *ARMS, "budget"])
+            raise unknown_name("method or arm", owner, [*config_classes, *ARMS, "budget", "all"])
     try:
         budget_table = BudgetTable(**{**suite.budget.model_dump(), **budget})
     except ValidationError as error:

@@ -37,13 +37,20 @@ BALANCERS = (
 """How losses or gradients of several tasks may be combined (`benchmark.training.balancing`)."""
 
 
+POOLS = ("mean", "target", "self")
+"""How a sequence becomes one vector: its mean, attention to the row's candidate, or attention among its values."""
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """``learning_rate`` replaces the budget's (None: the budget's). ``balancing`` is how several tasks' losses or
-    gradients are combined (see `benchmark.training.balancing`); runs that train one task know no balancing."""
+    gradients are combined (see `benchmark.training.balancing`); runs that train one task know no balancing.
+    ``sequence_pooling`` is how a sequence becomes one vector (see `methods.sequences`); datasets without sequences know
+    none."""
 
     learning_rate: float | None = None
     balancing: str = "equal"
+    sequence_pooling: str = "mean"
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
@@ -51,6 +58,8 @@ class TrainingOptions:
             raise UsageError(f"learning_rate must be a number above 0, not {rate!r}.")
         if self.balancing not in BALANCERS:
             raise unknown_name("balancing", str(self.balancing), BALANCERS)
+        if self.sequence_pooling not in POOLS:
+            raise unknown_name("sequence_pooling", str(self.sequence_pooling), POOLS)
 
     def differing(self) -> dict[str, Any]:
         """The options that differ from their defaults."""

@@ -90,7 +90,7 @@ def execute(
     # The L2 penalties of a run after stage 0 may be its own: they shape no weight, so stage 0's can be loaded.
     config |= {name: value for name, value in key.arm_config.items() if name in OWN_TRAINING and name in config}
     budget = arm.budget(key.budget, key.arm_config.get("learning_rate") or options.learning_rate)
-    schema = data.schema([*key.old_tasks, *key.new_tasks])
+    schema = data.schema([*key.old_tasks, *key.new_tasks]).pooled(options.sequence_pooling)
     on_test = key.scored == "test"
     with clock("load"):
         rows = _training_rows(key, data, schema, device)

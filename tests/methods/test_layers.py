@@ -1,5 +1,6 @@
 """Shared blocks: layout, roles, weight decay, gradient reversal, partial labels."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 from torch import nn
 
 from benchmark.core.errors import UsageError
-from datasets_registry.schema import CategoricalFeature, Schema, Task
-from methods.batch import Batch, mean_loss, row_losses
+from datasets_registry.schema import CategoricalFeature, Schema, SequenceFeature, Task
+from methods.batch import Batch, mean_loss, random_inputs, row_losses
 from methods.layers import MLP, FeatureEmbedding, Gate, Tower, decayed_parameters, default_roles, mix, reverse_gradient
+from methods.sequences import SequencePool
 
 from .toys import SCHEMA, ToyRows, build, tasks
 
@@ -128,3 +130,82 @@ def test_row_losses_average_to_the_mean_loss():
     for kind in ("binary", "regression"):
         task, outputs, labels = Task("t", kind=kind), torch.randn(9), torch.ones(9)
         assert torch.allclose(row_losses(task, outputs, labels).mean(), mean_loss(task, outputs, labels))
+
+
+HISTORY = Schema(
+    (CategoricalFeature("item", 9, reserved=2), CategoricalFeature("user", 5, reserved=2)),
+    ("age",),
+    (
+        SequenceFeature("history", 9, 4, reserved=2, shares="item"),
+        SequenceFeature("words", 7, 3, reserved=2),
+    ),
+)
+
+
+def history_batch(rows=6):
+    batch = random_inputs(HISTORY, rows, torch.Generator().manual_seed(3))
+    batch.sequences["history"][0] = -1  # a row without any history
+    return batch
+
+
+@pytest.mark.parametrize("pool", ["mean", "target", "self"])
+def test_pools_of_sequences_are_those_of_a_plain_loop(pool):
+    """Against the equations row by row, place by place, from the module's own weights."""
+    embed, batch = FeatureEmbedding(HISTORY.pooled(pool), 3).double(), history_batch()
+    batch.numeric = batch.numeric.double()
+    out = embed(batch)
+    assert out.shape == (6, HISTORY.width(3)) == (6, embed.width)
+    table, items = embed.table.weight, batch.categorical[:, 0].tolist()
+    for row in range(6):
+        places = [(place, code) for place, code in enumerate(batch.sequences["history"][row].tolist()) if code >= 0]
+        expected = torch.zeros(3, dtype=torch.float64)
+        h = [table[code] for _, code in places]
+        if pool == "mean" and h:
+            expected = sum(h) / len(h)
+        if pool == "target":
+            t, unit = table[items[row]], embed.pools[0].attention.unit
+            for value in h:
+                expected = expected + unit(torch.cat([value, t, value - t, value * t])) * value
+        if pool == "self" and h:
+            part = embed.pools[0].attention
+            placed = [value + part.positions[place] for (place, _), value in zip(places, h, strict=True)]
+            for mine, value in zip(placed, h, strict=True):
+                scores = torch.stack([part.query(mine) @ part.key(other) / 3**0.5 for other in placed])
+                read = sum(w * part.value(v) for w, v in zip(torch.softmax(scores, 0), h, strict=True))
+                expected = expected + (value + read) / len(h)
+        assert torch.allclose(out[row, 7:10], expected, atol=1e-12), row
+
+
+@pytest.mark.parametrize("pool", ["mean", "target", "self"])
+def test_what_an_empty_place_of_a_sequence_holds_changes_nothing(pool):
+    """The mask is exact: other rows of the table under the empty places give the same bits and get no gradient."""
+    sequence = dataclasses.replace(HISTORY.sequences[0], pool=pool)
+    module = SequencePool(sequence, 3)
+    inside = torch.tensor([[False, False, True, True], [False] * 4])
+    values = torch.randn(2, 4, 3, requires_grad=True)
+    other = torch.where(inside.unsqueeze(-1), values, torch.randn(2, 4, 3)).detach().requires_grad_()
+    target = torch.randn(2, 3)
+    assert torch.equal(module(values, inside, target), module(other, inside, target))
+    module(values, inside, target).square().sum().backward()
+    assert not values.grad[~inside].any() and values.grad[inside].any()
+    assert torch.equal(module(values, inside, target)[1], torch.zeros(3))
+
+
+def test_only_self_attention_sees_the_order_of_a_sequence():
+    batch = history_batch()
+    batch.sequences["history"] = torch.tensor([[2, 3, 4, 5]] * 6, dtype=torch.int32)
+    turned = dataclasses.replace(batch, sequences=batch.sequences | {"history": batch.sequences["history"].flip(1)})
+    changes = {}
+    for pool in ("mean", "target", "self"):
+        torch.manual_seed(0)
+        embed = FeatureEmbedding(HISTORY.pooled(pool), 3)
+        changes[pool] = (embed(batch) - embed(turned)).abs().max().item()
+    assert changes["mean"] < 1e-6 and changes["target"] < 1e-4 and changes["self"] > 1e-3
+
+
+def test_target_attention_needs_a_candidate():
+    alone = Schema((CategoricalFeature("user", 5),), (), (SequenceFeature("words", 7, 3),))
+    with pytest.raises(ValueError, match="words"):
+        alone.pooled("target")
+    mixed = HISTORY.pooled("target")
+    assert [one.pool for one in mixed.sequences] == ["target", "mean"]

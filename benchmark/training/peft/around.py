@@ -115,7 +115,7 @@ def shared_layers(backbone: MultiTaskModel) -> dict[str, nn.Linear]:
 
 def embeddings(backbone: MultiTaskModel) -> dict[str, FeatureEmbedding]:
     """The modules, by path, that turn batches into dense input and belong to no single task. Raises UsageError."""
-    shared = _members(backbone, "embedding")
+    shared = _members(backbone, "embedding") | _members(backbone, "shared")  # attention over sequences is the latter
     found = {
         path: module
         for path, module in backbone.named_modules()
@@ -130,7 +130,7 @@ def read_by(backbone: MultiTaskModel, modules: Mapping[str, Any], tasks: Iterabl
 
     def hook(path: str) -> Callable[[nn.Module, tuple[Any], Tensor], Tensor]:
         def nudge(_: nn.Module, inputs: tuple[Any], output: Tensor) -> Tensor:
-            nudges.setdefault(path, torch.zeros(output.shape[1], device=output.device, requires_grad=True))
+            nudges.setdefault(path, torch.zeros(output.shape[-1], device=output.device, requires_grad=True))
             return output + nudges[path]
 
         return nudge

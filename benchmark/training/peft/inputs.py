@@ -54,7 +54,8 @@ class TableDelta(nn.Module):
 
     The low-rank delta of Hu et al. (LoRA, equation 3) on embedding tables, which hold most of a recommender's weights
     and which parts behind linear layers never touch. Rows are looked up in A and mapped by B, so T + A B is never made;
-    mean pooling is linear and so the same on A's rows as on the sum's.
+    mean pooling is linear and so the same on A's rows as on the sum's. Where the model pools a sequence by attention,
+    the mean of its values' part is added, and the attention goes by T alone.
     """
 
     def __init__(self, schema: Schema, embed: FeatureEmbedding, rank: int) -> None:
@@ -62,7 +63,7 @@ class TableDelta(nn.Module):
         if embed.table is None:
             raise UsageError("the dataset has no categorical feature, so there is no table to change.")
         dim = embed.table.embedding_dim
-        self.down = FeatureEmbedding(schema, rank)
+        self.down = FeatureEmbedding(schema.pooled("mean"), rank)
         self.up = nn.Linear(rank, dim, bias=False)
         self.reset_parameters()
 
