@@ -344,6 +344,7 @@ BASICS = (builds_for_any_schema, logits_are_finite_and_one_per_row)
 """Where one of these fails, nothing that comes after it says more."""
 CHEAP = (
     *BASICS,
+    reading.inputs_are_left_alone,
     reading.forward_reads_the_inputs_alone,
     reading.logits_stay_finite_far_from_the_mean,
     reading.outputs_are_logits,
@@ -357,6 +358,7 @@ CHEAP = (
 CHECKS: dict[Rule, str] = {
     builds_for_any_schema: "Take sizes from the schema (methods.layers.FeatureEmbedding does) and loop over the tasks.",
     logits_are_finite_and_one_per_row: "End in methods.layers.Tower, or squeeze(-1): squeeze() drops a batch of 1.",
+    reading.inputs_are_left_alone: "x = batch.numeric * 2, not batch.numeric.mul_(2): the same rows come again.",
     reading.forward_reads_the_inputs_alone: "Labels are for loss(), batch.index for what training keeps by row: "
     "at prediction there is neither.",
     reading.logits_stay_finite_far_from_the_mean: "Inputs reach far beyond 6 deviations: clamp before exp or log.",

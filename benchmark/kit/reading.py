@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import torch
@@ -18,8 +19,9 @@ from benchmark.kit.bench import (
     train_model,
     trained_model,
 )
+from benchmark.training.untouched import InputsChanged, left_alone
 from methods.base import MultiTaskModel
-from methods.batch import Batch
+from methods.batch import Batch, Progress
 
 FAR = (8.0, -8.0, 100.0, -100.0)
 """Standardised inputs that real tables hold: a count a hundred deviations from its mean is nothing rare."""
@@ -42,6 +44,27 @@ def forward_reads_the_inputs_alone(model: type[MultiTaskModel]) -> str | None:
             for name in ("a", "b"):
                 if name in before and not torch.allclose(before[name], after[name], atol=TOLERANCE):
                     raise Failed(f"task '{name}': in {mode} the logits change with batch.{what}")
+    return None
+
+
+def inputs_are_left_alone(model: type[MultiTaskModel]) -> str | None:
+    """Forward and loss, in training and at prediction, leave every tensor of the batch what it was."""
+    built = trained_model(model)
+    for training in (False, True):
+        batch = SyntheticRows(toy_tasks(), 40).gather(slice(0, 40))
+        shown = batch if training else dataclasses.replace(batch, labels={}, index=None)
+        kept = copy.deepcopy(shown)
+        built.train(training)
+        try:
+            with torch.random.fork_rng(), left_alone(shown, built):
+                outputs = built(shown)
+                if training:
+                    built.loss(shown, outputs, Progress(1, 0, 1, 1))
+        except InputsChanged as error:
+            raise Failed(str(error)) from error
+        for name in ("categorical", "numeric"):  # also what was written past torch's own count
+            if not torch.equal(getattr(shown, name), getattr(kept, name)):
+                raise Failed(f"forward changes the values of batch.{name}")
     return None
 
 

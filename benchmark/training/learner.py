@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmark.core.seeding import stream_seed, torch_stream
 from benchmark.training.balancing import Balancer
 from benchmark.training.rows import DataRows, FrozenBatch, FrozenRows, RowSource, cache_features, shuffled
+from benchmark.training.untouched import left_alone
 from methods.base import MultiTaskModel
 from methods.batch import Batch, Progress
 
@@ -109,7 +110,8 @@ class Learner:
 
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
         """Outputs of the whole model, or of the new task's head on cached features."""
-        return self.model.forward_new(batch.features) if isinstance(batch, FrozenBatch) else self.model(batch)
+        with left_alone(batch, self.model):
+            return self.model.forward_new(batch.features) if isinstance(batch, FrozenBatch) else self.model(batch)
 
     def terms(self, batch: Batch, outputs: Mapping[str, Tensor], progress: Progress) -> Mapping[str, Tensor]:
         """Named scalar terms of the loss."""
@@ -127,7 +129,11 @@ class Learner:
         return shuffled(rows, batch_size, self.streams.order(number), self.device)
 
     def step(self, batch: Batch, progress: Progress, optimizer: torch.optim.Optimizer) -> Mapping[str, Tensor]:
-        """One step of training on ``batch``; returns the terms of the loss."""
+        """One step of training on ``batch``; returns the terms of the loss. Raises InputsChanged."""
+        with left_alone(batch, self.model):
+            return self._step(batch, progress, optimizer)
+
+    def _step(self, batch: Batch, progress: Progress, optimizer: torch.optim.Optimizer) -> Mapping[str, Tensor]:
         if self.model.training_step is not None:
             return self.model.training_step(batch, progress, optimizer)
         optimizer.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ from benchmark.spec.arms import ARMS, Arm
 from benchmark.training.peft import adapt
 from benchmark.training.peft.copies import FineTunedCopy
 from benchmark.training.rows import DataRows
+from benchmark.training.untouched import left_alone
 from datasets_registry.schema import Schema, Task
 from methods import METHODS
 from methods.base import MultiTaskModel
@@ -137,7 +138,8 @@ def check_outputs(model: MultiTaskModel, rows: DataRows) -> None:
     model.eval()
     with torch.inference_mode():
         batch = rows.gather(slice(0, 2))
-        outputs = model(batch)
+        with left_alone(batch, model):
+            outputs = model(batch)
     if not isinstance(outputs, Mapping):
         raise TypeError(f"forward must return a dict of task name to logits, not {type(outputs).__name__}")
     for task in model.tasks:

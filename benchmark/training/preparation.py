@@ -13,6 +13,7 @@ from benchmark.spec.budget import Budget
 from benchmark.training.learner import Learner, make_optimizer
 from benchmark.training.rows import shuffled
 from benchmark.training.trainer import NO_CHECKPOINT, Checkpoint
+from benchmark.training.untouched import left_alone
 from methods.base import MultiTaskModel
 from methods.batch import Batch
 
@@ -37,8 +38,13 @@ class Preparation:
 
     def score(self, forward: Callable[[Batch], Mapping[str, Tensor]], task: str) -> float:
         """Primary metric of ``task`` on validation rows; minus infinity where it is undefined."""
+
+        def watched(batch: Batch) -> Mapping[str, Tensor]:
+            with left_alone(batch, self._learner.model):
+                return forward(batch)
+
         with torch.inference_mode():
-            value = self._score(forward, task)
+            value = self._score(watched, task)
         return float("-inf") if value is None else value
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmark.core.steps import tell
 from benchmark.spec.labels import LEAST_EPOCH
+from benchmark.training.untouched import left_alone
 from methods.base import MultiTaskModel
 from methods.batch import Batch
 
@@ -113,12 +114,14 @@ class DataRows:
         return twin
 
     def gather(self, index: Tensor | slice) -> Batch:
-        """The rows at ``index`` (int64 tensor on the device, or a slice) as one batch."""
-        if (kept := self._inputs) is not None:
-            sequences = {name: _take(codes, index) for name, codes in kept.sequences.items()}
-            inputs = Batch(_take(kept.categorical, index), _take(kept.numeric, index), sequences=sequences)
-        else:
-            inputs = inputs_at(self._split, index if isinstance(index, slice) else index.cpu().numpy(), self._device)
+        """The rows at ``index`` (int64 tensor on the device, or a slice) as one batch, a copy."""
+        with torch.inference_mode(False):  # tensors made in inference mode do not count their changes
+            if (kept := self._inputs) is not None:
+                sequences = {name: _take(codes, index) for name, codes in kept.sequences.items()}
+                inputs = Batch(_take(kept.categorical, index), _take(kept.numeric, index), sequences=sequences)
+            else:
+                at = index if isinstance(index, slice) else index.cpu().numpy()
+                inputs = inputs_at(self._split, at, self._device)
         return replace(inputs, labels=self.labels_at(index), index=self.positions(index))
 
     def labels_at(self, index: Tensor | slice) -> dict[str, Tensor]:
@@ -168,8 +171,9 @@ class FrozenRows:
         return len(self._rows)
 
     def gather(self, index: Tensor | slice) -> FrozenBatch:
-        """The cached features of the rows at ``index``."""
-        packed = _take(self._packed, index)
+        """The cached features of the rows at ``index``, a copy."""
+        with torch.inference_mode(False):
+            packed = _take(self._packed, index)
         parts = packed.split([shape.numel() for shape in self._shapes.values()], dim=1)
         features = {
             name: part.reshape(len(part), *shape)
@@ -213,8 +217,8 @@ def split_batch(block: Batch, size: int) -> Iterator[Batch]:
 
 
 def _take(rows: Tensor, index: Tensor | slice) -> Tensor:
-    """``rows[index]``; index_select gathers whole rows two to three times as fast as indexing."""
-    return rows[index] if isinstance(index, slice) else rows.index_select(0, index)
+    """A copy of ``rows[index]``; index_select gathers whole rows two to three times as fast as indexing."""
+    return rows[index].clone() if isinstance(index, slice) else rows.index_select(0, index)
 
 
 def _blocks(rows: int, size: int) -> Iterator[slice]:
@@ -242,7 +246,8 @@ def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_C
     with torch.inference_mode():
         for batch in rows.batches(PREDICT_ROWS):
             tell("outputs of the frozen part", start, len(rows))
-            features = model.frozen_features(batch)
+            with left_alone(batch, model):
+                features = model.frozen_features(batch)
             if features is None:
                 return None
             block = torch.cat([part.reshape(len(batch), -1) for part in features.values()], dim=1)

@@ -17,6 +17,7 @@ from benchmark.records.row_noise import row_noise
 from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.training.metrics import auc as area_under_curve
 from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features, inputs_at
+from benchmark.training.untouched import left_alone
 from datasets_registry.schema import Schema, Task
 from methods.base import MultiTaskModel
 from methods.batch import Batch
@@ -124,7 +125,9 @@ class HeldOutRows:
         with torch.inference_mode():
             for start in range(0, len(self.order), PREDICT_ROWS):
                 tell("predictions", start, len(self.order))
-                outputs = model(self._batch(start, PREDICT_ROWS))
+                batch = self._batch(start, PREDICT_ROWS)
+                with left_alone(batch, model):
+                    outputs = model(batch)
                 for name in tasks:
                     parts[name].append(outputs[name])
         return {name: torch.cat(part).float().cpu().numpy() for name, part in parts.items()}
@@ -138,4 +141,5 @@ class HeldOutRows:
 
     def _batch(self, start: int, size: int) -> Batch:
         at = self.order[start : start + size]
-        return inputs_at(self._split, at, self._device)
+        with torch.inference_mode(False):  # tensors made in inference mode do not count their changes
+            return inputs_at(self._split, at, self._device)

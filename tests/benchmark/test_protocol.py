@@ -10,6 +10,7 @@ from benchmark.training.meters import weights_fingerprint
 from benchmark.training.models import initialise
 from benchmark.training.protocol import execute
 from benchmark.training.trainer import TrainingDiverged
+from benchmark.training.untouched import InputsChanged
 from methods import METHODS
 from tests.benchmark.fakes import FakeData
 
@@ -156,6 +157,45 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(monkeypatch):
     monkeypatch.setattr(model, "loss", broken)
     with pytest.raises(TrainingDiverged, match=r"'b' is nan at epoch 2, step 4"):
         execute(key(), FakeData(), CPU)
+
+
+CHANGES = {
+    "in place": lambda batch: batch.numeric.mul_(1.5),
+    "replaced": lambda batch: setattr(batch, "numeric", batch.numeric * 1.5),
+}
+
+
+@pytest.mark.parametrize("where", ["training", "prediction"])
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_method_that_changes_its_inputs_is_stopped(monkeypatch, how, where):
+    model = METHODS.get("shared_bottom")
+    usual = model.forward
+
+    def changing(self, batch):
+        if self.training == (where == "training") and len(batch) > 2:
+            CHANGES[how](batch)
+        return usual(self, batch)
+
+    monkeypatch.setattr(model, "forward", changing)
+    with pytest.raises(InputsChanged, match=rf"shared_bottom: batch\.numeric.*{how}"):
+        execute(key(), FakeData(), CPU)
+
+
+def test_what_writes_past_torch_stays_within_its_batch(monkeypatch):
+    model = METHODS.get("shared_bottom")
+    usual = model.forward
+    seen = []
+
+    def writing(self, batch):
+        if not self.training:
+            seen.append(batch.numeric.double().sum().item())
+            batch.numeric.data.mul_(1.5)
+        return usual(self, batch)
+
+    monkeypatch.setattr(model, "forward", writing)
+    execute(key(), FakeData(), CPU)
+    validation = seen[1:5]  # after the look at two rows, one batch of each of four epochs
+    assert len(set(validation)) == 1
 
 
 def test_initial_weights_of_a_module_depend_on_its_path_alone():

@@ -24,6 +24,14 @@ PLANTED = {
     "new_parameters": (
         "return [self.towers[task.name]]", "return list(self.towers.values())", "a new task leaves the old ones alone"),
     "shape": ("tower(shared) for", "tower(shared).unsqueeze(-1) for", "logits are finite and one per row"),
+    "in_place": (
+        "shared = self.shared(self.embed(batch))",
+        "batch.numeric.mul_(1.5)\n        shared = self.shared(self.embed(batch))",
+        "inputs are left alone"),
+    "past_torch": (
+        "shared = self.shared(self.embed(batch))",
+        "batch.numeric.data.mul_(1.5)\n        shared = self.shared(self.embed(batch))",
+        "inputs are left alone"),
     "peeking": (
         "tower(shared) for", "tower(shared - shared.mean(0)) for",
         "row order and batch size do not change predictions"),
