@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.core.seeding import numpy_stream
-from benchmark.records.record import ROW_BUCKETS, Record
-from benchmark.report import transfer
+from benchmark.records.record import Record
+from benchmark.report.fronts import standings
 from benchmark.report.groups import SCRATCH, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     Clock,
     arm_title,
     cell,
     cpu_seconds,
-    degradation,
     exact,
     finder,
     footer,
@@ -24,14 +22,12 @@ from benchmark.report.measures import (
     label,
     planned,
     seconds,
-    taken_in,
     trained,
 )
 from benchmark.report.model import Cell, Column, Row, Table
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 COST_NOTE = (
     "FLOPs per example, 2 per multiply-accumulate of the matrix products; new part: without what a frozen backbone "
@@ -41,11 +37,10 @@ COST_NOTE = (
 )
 FRONT_NOTE = (
     "quality front: no other row has at most this degradation and at least this gain, and one of them better, by the "
-    "means; otherwise how many rows dominate it. on it: share of bootstrap draws (seeds with replacement, test rows by "
-    "their recorded influence) in which the row is on that front. front with weights: with the number of trained "
-    "weights as a third aim; counts, since shares have different denominators."
+    "means (medians where † stands); otherwise how many rows dominate it. on it: share of bootstrap draws (seeds with "
+    "replacement, test rows by their recorded influence) in which the row is on that front. front with weights: with "
+    "the number of trained weights as a third objective; counts, since shares have different denominators."
 )
-DRAWS = 500
 
 
 def efficiency(group: Group, slug: str) -> Table:
@@ -133,31 +128,21 @@ def pareto(group: Group, task: str, slug: str) -> Table:
         Column("front_weights", "front with weights", "text"),
         Column("seconds", "seconds", "seconds", better=-1 if clock.comparable else 0),
     )
-    rows: list[Row] = []
-    samples = []
-    for variant, arm, first in taken_in(group):
-        find = finder(group, variant, arm, task)
-        gained = group.score(variant, arm, task).combine(group.single_task(task), transfer.gain)
-        lost = degradation(group, variant, arm, transfer.worst_degradation)
+    rows = []
+    for entry in standings(group, task, slug):
+        find = finder(group, entry.variant, entry.arm, task)
         cells = {
-            "method": label(group, variant),
-            "arm": Cell(text=arm_title(arm)),
-            "degradation": cell(group, lost),
-            "gain": cell(group, gained),
+            "method": label(group, entry.variant),
+            "arm": Cell(text=arm_title(entry.arm)),
+            "degradation": cell(group, entry.lost),
+            "gain": cell(group, entry.gained),
+            "front": _front_cell(entry.dominated_by),
+            "frequency": _or_none(entry.frequency),
             "trained": exact(group.sample(find, trained)),
+            "front_weights": _front_cell(entry.dominated_with_parameters),
             "seconds": clock.cell(find, seconds),
         }
-        pending = dict.fromkeys(("front", "frequency", "front_weights"), Cell(text="pending"))
-        rows.append(Row(cells | pending, rule_above=first))
-        samples.append((lost, gained))
-    found = [row.cells for row in rows]
-    quality = fronts(found, {"degradation": -1, "gain": 1})
-    weighed = fronts(found, {"degradation": -1, "gain": 1, "trained": -1})
-    often = front_frequencies(samples, f"pareto-{task}-{slug}")
-    rows = [
-        Row({**row.cells, "front": one, "front_weights": other, "frequency": _or_none(share)}, row.rule_above)
-        for row, one, other, share in zip(rows, quality, weighed, often, strict=True)
-    ]
+        rows.append(Row(cells, rule_above=entry.first))
     name = f"pareto-{slug}" if len(group.new_tasks) == 1 else f"pareto-{task}-{slug}"
     return Table(
         name,
@@ -173,57 +158,10 @@ def pareto(group: Group, task: str, slug: str) -> Table:
     ).ranked()
 
 
-def front_frequencies(samples: Sequence[tuple[Sample, Sample]], name: str) -> list[float | None]:
-    """In how many percent of bootstrap draws each (degradation, gain) is on the front; None for a row without numbers.
-
-    A draw takes seeds with replacement, the same for all rows, and moves all scores together as other test rows would
-    (a normal multiplier on the recorded influences). With one seed nothing is drawn.
-    """
-    import numpy as np
-
-    complete = [place for place, pair in enumerate(samples) if all(s.values for s in pair)]
-    seeds = sorted(set.intersection(*(set(s.values) for place in complete for s in samples[place]))) if complete else []
-    found: list[float | None] = [None] * len(samples)
-    if len(seeds) < 2:
-        return found
-    generator = numpy_stream("bootstrap", name)
-    picked = generator.integers(len(seeds), size=(DRAWS, len(seeds)))
-    counts = (picked[:, :, None] == np.arange(len(seeds))).sum(1) / len(seeds)  # [draws, seeds]
-    moves = generator.normal(size=(DRAWS, ROW_BUCKETS))
-
-    def drawn(sample: Sample) -> NDArray[np.float64]:
-        values = np.array([sample.values[seed] for seed in seeds])
-        if not sample.knows_rows:
-            return counts @ values
-        vectors = np.stack([sample.rows[seed] for seed in seeds])
-        return (counts * (values + moves @ vectors.T)).sum(1)
-
-    loss, gain = (np.round([drawn(samples[place][i]) for place in complete], 10) for i in (0, 1))
-    for own, place in enumerate(complete):
-        no_worse = (loss <= loss[own]) & (gain >= gain[own])
-        better = (loss < loss[own]) | (gain > gain[own])
-        found[place] = float(100 * (1 - (no_worse & better).any(0).mean()))
-    return found
-
-
-def fronts(rows: Sequence[Mapping[str, Cell]], objectives: Mapping[str, int]) -> list[Cell]:
-    """Per row "front" or how many rows dominate it; a row that lacks a number takes no part."""
-    vectors = []
-    for cells in rows:
-        values = [(cells[name].value, sign) for name, sign in objectives.items()]
-        complete = all(value is not None for value, _ in values)
-        vectors.append(tuple(round(sign * value, 12) for value, sign in values) if complete else None)  # type: ignore[operator]
-    found = []
-    for mine in vectors:
-        if mine is None:
-            found.append(Cell(code="n/a"))
-            continue
-        above = sum(
-            other is not None and other != mine and all(a >= b for a, b in zip(other, mine, strict=True))
-            for other in vectors
-        )
-        found.append(Cell(text=f"dominated by {above}" if above else "front"))
-    return found
+def _front_cell(dominated: int | None) -> Cell:
+    if dominated is None:
+        return Cell(code="n/a")
+    return Cell(text=f"dominated by {dominated}" if dominated else "front")
 
 
 def _any_run(group: Group, variant: Variant, arm: str) -> Callable[[int], Record | None]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmark.report import transfer
 from benchmark.report.answers import LINES, caption_above
 from benchmark.report.comparisons import Comparison
+from benchmark.report.fronts import standings
 from benchmark.report.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
-from benchmark.report.measures import arm_title, degradation, exact, finder, metric_title, new_task_gain, trained
+from benchmark.report.measures import arm_title, exact, finder, metric_title, trained
 from benchmark.report.plot import (
     Plot,
     Row,
@@ -38,36 +38,23 @@ def trade_off(group: Group, task: str, slug: str) -> Plot | None:
     """Degradation of the old task that loses most against the gain of the new one, with the front of both (as in table
     pareto); area of a marker: trained parameters."""
     rows: list[Row] = []
-    for variant in group.variants:
-        for arm in group.arms(variant):
-            gain = new_task_gain(group, variant, arm, task).interval()
-            loss = degradation(group, variant, arm, transfer.worst_degradation).interval()
-            size = exact(group.sample(finder(group, variant, arm, task), trained)).value
-            if arm == SCRATCH or gain is None or loss is None or size is None:
-                continue
-            rows.append(
-                {
-                    "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm,
-                    "gain": gain.mean, "gain_half_width": gain.half_width,
-                    "degradation": loss.mean, "degradation_half_width": loss.half_width,
-                    "trained_parameters": int(size), "n": min(gain.n, loss.n),
-                }
-            )  # fmt: skip
-    _mark_front(rows)
+    for entry in standings(group, task, slug):
+        variant, arm, lost, gained = entry.variant, entry.arm, entry.lost, entry.gained
+        loss, gain = lost.interval(), gained.interval()
+        size = exact(group.sample(finder(group, variant, arm, task), trained)).value
+        if loss is None or gain is None or size is None:
+            continue
+        rows.append(
+            {
+                "method": group.labels[variant], "place": group.variants.index(variant), "arm": arm,
+                "gain": gained.centre, "gain_half_width": None if gained.unstable else gain.half_width,
+                "degradation": lost.centre, "degradation_half_width": None if lost.unstable else loss.half_width,
+                "trained_parameters": int(size), "n": min(gain.n, loss.n), "front": entry.dominated_by == 0,
+            }
+        )  # fmt: skip
     ahead = [row for row in rows if row["front"]]
-    answer = f"{len(ahead)} of {len(rows)} ways are on the front, by the means: {_listed(ahead)}."
+    answer = f"{len(ahead)} of {len(rows)} ways are on the front: {_listed(ahead)}."
     return _captioned(_name("trade_off", group, task, slug), rows, draw_trade_off, _height(3.0, rows), answer)
-
-
-def _mark_front(rows: list[Row]) -> None:
-    """Which rows no other row beats in one of degradation and gain without losing in the other."""
-    for row in rows:
-        row["front"] = not any(
-            other["degradation"] <= row["degradation"]
-            and other["gain"] >= row["gain"]
-            and (other["degradation"], other["gain"]) != (row["degradation"], row["gain"])
-            for other in rows
-        )
 
 
 NAMED = 3

@@ -77,6 +77,13 @@ class Sample:
         return self.score and stats.unstable(self.ordered())
 
     @property
+    def centre(self) -> float | None:
+        """What every output shows and compares: the mean over seeds, or the median where the seeds are unstable."""
+        if not self.values:
+            return None
+        return median(self.ordered()) if self.unstable else stats.mean(self.ordered())
+
+    @property
     def knows_rows(self) -> bool:
         return bool(self.values) and set(self.values) <= set(self.rows)
 

@@ -13,6 +13,7 @@ from benchmark.report import stats, transfer
 from benchmark.report.claims import Verdict
 from benchmark.report.comparisons import Comparison
 from benchmark.report.cost import pareto
+from benchmark.report.fronts import standings
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.report.measures import (
     adds_to_frozen,
@@ -183,14 +184,14 @@ def _trade_off(group: Group, task: str, slug: str) -> Table | None:
         Column("trained", "Trained", "count", better=-1),
     )
     rows = []
-    for row, (variant, arm, first) in zip(full.rows, taken_in(group), strict=True):
+    for row, entry in zip(full.rows, standings(group, task, slug), strict=True):
         if row.cells["gain"].value is None or row.cells["degradation"].value is None:
             continue
         cells = {column.key: replace(row.cells[column.key], emphasis="") for column in columns}
-        cells["method"] = Cell(text=name(group, variant, arm) + (", joint" if arm == JOINT else ""))
-        below = (row.cells["front"].text or "").removeprefix("dominated by ")
-        cells["front"] = Cell(text="yes" if below == "front" else f"{below} better")
-        rows.append(Row(cells, rule_above=first))
+        method = name(group, entry.variant, entry.arm) + (", joint" if entry.arm == JOINT else "")
+        cells["method"] = Cell(text=method)
+        cells["front"] = Cell(text=f"{entry.dominated_by} better" if entry.dominated_by else "yes")
+        rows.append(Row(cells, rule_above=entry.first))
     caption = (
         f"What {task} costs and gains. Worst loss: of the old tasks, before minus after; gain: over a single-task "
         "model. Front: no other row is at least as good in both and better in one, else how many are; on it: share of "

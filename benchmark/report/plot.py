@@ -95,7 +95,8 @@ def _written(value: object) -> object:
 @cache
 def code_hash() -> str:
     """Hash of what draws: this package's drawing modules and the version of the drawing library."""
-    names = ("plot.py", "figures.py", "arrays.py", "style.py", "answers.py", "chains.py", "studies.py")
+    names = [f"{name}.py" for name in "plot figures arrays style answers chains studies drawing".split()]
+    names += ["diagnostics.py", "measures.py"]
     sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
     return blake2b(sources + version("matplotlib").encode(), digest_size=8).hexdigest()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmark import report
+from benchmark.analysis.front import dominated_by
 from benchmark.core.errors import UsageError
 from benchmark.planning.suite import load_suite
 from benchmark.records.claims import Claim, read_claims
@@ -21,7 +22,6 @@ from benchmark.report import claims as judging
 from benchmark.report import published, stats
 from benchmark.report.arrays import cliques
 from benchmark.report.comparisons import against_reference, degradations, worse_than_best
-from benchmark.report.cost import fronts
 from benchmark.report.groups import Options, Sample, group_records
 from benchmark.report.model import Cell
 from benchmark.report.tables import worst_verdict
@@ -297,10 +297,9 @@ def test_a_wrong_claims_file_is_refused_with_its_place(tmp_path: Path, text: str
 
 
 def test_pareto_fronts_by_hand() -> None:
-    rows = [(0.0, 0.5), (0.1, 0.6), (0.2, 0.6), (0.0, 0.5), (None, 0.9)]
-    cells = [{"a": Cell(a) if a is not None else Cell(code="OOM"), "b": Cell(b)} for a, b in rows]
-    found = fronts(cells, {"a": -1, "b": 1})
-    assert [c.text or c.code for c in found] == ["front", "front", "dominated by 1", "front", "n/a"]
+    losses_and_gains = [(0.0, 0.5), (0.1, 0.6), (0.2, 0.6), (0.0, 0.5), None]
+    points = [None if point is None else (-point[0], point[1]) for point in losses_and_gains]
+    assert dominated_by(points) == [0, 0, 1, 0, None]  # equal points do not dominate each other
 
 
 def test_cliques_by_hand() -> None:

@@ -1,0 +1,1 @@
+"""What records say, as numbers: no sentence, no table, no figure. `benchmark.report` renders it."""
