@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from benchmark.core.errors import DataError
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
-from datasets_registry.encoding import checks, history, integrity, splits
+from datasets_registry.encoding import checks, duplicates, history, integrity, splits
 from datasets_registry.encoding.output import Output, narrow, record_type
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, cells, to_arrow, to_numpy
@@ -73,7 +73,7 @@ def encode(
                     f"'{dataset.name}': the training file and the test file have the same content ({key}); give the "
                     "test rows their own file."
                 )
-        split = splits.assign(dataset.split, dataset.split_stream, keys)
+        split = splits.assign(dataset.split, dataset.split_stream, keys, profile.draw)
         split = splits.keep(profile, dataset.split_stream, split, keys)
         counts = [int((split == code).sum()) for code in range(3)]
         for name, n in zip(splits.NAMES, counts, strict=True):
@@ -86,10 +86,14 @@ def encode(
         if dataset.fitted_apart:
             foreign = keys["part"] == 2
             encoders.set_apart(_fit(dataset, stage, foreign, report), foreign)
+        if profile.deduplicated:
+            split, counted_copies = duplicates.leave_out(split, lambda: encoders.hashes(stage))
+            notes.append(counted_copies)
         encoders.build(stage, split == 0, keys)
         meta = _write(dataset, stage, split, encoders, scratch, report)
         (scratch / "stage.arrow").unlink()
         meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
+        meta |= {"split_draw": profile.draw}
         meta |= checks.check(dataset, scratch, meta)
         if dataset.fitted_apart:
             meta["warnings"].append(
@@ -312,6 +316,13 @@ class _Encoders:
                     feature, parts(by_name[feature.shares], feature.when), training, keys
                 )
         self._keys = keys if self._events else {}
+
+    def hashes(self, stage: Path) -> Iterator[np.ndarray]:
+        """uint64 hashes of the rows' inputs, part by part; a sequence that is built does not count."""
+        start = 0
+        for batch in _batches(stage):
+            yield duplicates.hashes(self.encode(f, batch, start) for f in self.dataset.features if not f.built)
+            start += batch.num_rows
 
     def vocabulary(self, feature: Feature) -> Vocabulary:
         """What the codes of a categorical feature or a sequence mean."""

@@ -9,6 +9,8 @@ word               keeps
                    where a split needs no more (Ali-CCP, AliExpress), what comes after them is not read
 ``from20220501``   rows of that day and later (datasets with a day); ``to20220504`` rows of that day and earlier
 ``new5pct``        that share of the new tasks' training labels; the others are hidden, rows stay
+``split1``         another split of the same rule, 1 to 5: another draw, or cuts at other dates
+``deduplicated``   no validation or test row whose inputs are those of a training row (counted in the warnings)
 ``random``, ...    another split rule of the dataset, or one of its variants (``no_weight``)
 =================  ===================================================================================================
 """
@@ -22,6 +24,8 @@ from typing import Any
 from benchmark.core.errors import UsageError, unknown_name
 from datasets_registry.base import Dataset
 
+FIXED = ("official", "aitm")  # split rules that leave nothing to draw
+
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
@@ -33,11 +37,14 @@ class Profile:
     since: int | None = None
     until: int | None = None
     new_labels: float = 1.0
+    draw: int = 0
+    deduplicated: bool = False
 
     @property
     def subset(self) -> bool:
         """Whether rows are left out."""
-        return (self.share, self.users, self.first, self.since, self.until) != (1.0, 1.0, None, None, None)
+        shares = (self.share, self.users, self.first, self.since, self.until, self.deduplicated)
+        return shares != (1.0, 1.0, None, None, None, False)
 
 
 _WORDS = (
@@ -47,6 +54,8 @@ _WORDS = (
     (re.compile(r"first(\d+)([km]?)"), "first"),
     (re.compile(r"from(\d{8})"), "since"),
     (re.compile(r"to(\d{8})"), "until"),
+    (re.compile(r"split([1-5])"), "draw"),
+    (re.compile(r"(deduplicated)"), "deduplicated"),
 )
 
 
@@ -64,6 +73,10 @@ def apply(dataset: Dataset, words: str) -> tuple[Dataset, Profile]:
             dataset = dataclasses.replace(dataset, split=word)
         else:
             profile = dataclasses.replace(profile, **_parse(base, word))
+    if profile.draw and dataset.split in FIXED:
+        raise UsageError(
+            f"'{base.name}' has one '{dataset.split}' split and no other draw of it; leave out 'split{profile.draw}'."
+        )
     return dataclasses.replace(dataset, name=f"{base.name}@{words}"), profile
 
 
@@ -74,7 +87,9 @@ def _parse(dataset: Dataset, word: str) -> dict[str, Any]:
             continue
         if field == "first":
             return {field: int(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2]]}
-        if field in ("since", "until"):
+        if field == "deduplicated":
+            return {field: True}
+        if field in ("since", "until", "draw"):
             return {field: int(match[1])}
         share = float(match[1]) / 100
         if not 0 < share <= 1:

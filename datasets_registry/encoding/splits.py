@@ -10,12 +10,19 @@ rule                  rows
                       where the data has no groups
 ``aitm``              ``tenth`` as the AITM preparation of Ali-CCP draws it: Python's generator with seed 2020
 ``random``            each row trains with probability 0.8, validates with 0.1, tests with 0.1
+``per_user``          each user's rows in random order: the first 80 % train, the next 10 % validate, the rest tests
+``stratified``        the same for each stratum of the rows, with 60, 20 and 20 %
 ``time``              the earliest 80 % train, the next 10 % validate, the rest tests; equal times stay together
+``time70``            as ``time``, with 70, 15 and 15 %
 ``user_order``        each user's rows in time order: the last one tests, the one before validates; where the data has
                       no time but lists each user's rows in their order, that order
 ``unbiased``          ``time`` on the official training part; those of the official test part that come after its
                       validation rows test, and no others
 ====================  ================================================================================================
+
+The profile ``@split1`` to ``@split5`` gives other splits of the same rule: other draws where rows are drawn; where time
+cuts, both cuts and the end EARLIER of the rows earlier each time, later rows left out; for ``user_order`` each user's
+last rows left out, one more each time. ``official`` and ``aitm`` have one split.
 """
 
 from __future__ import annotations
@@ -32,10 +39,13 @@ if TYPE_CHECKING:
 
 NAMES = ("train", "valid", "test")
 DROPPED = 255
+EARLIER = 0.03
+TIME_CUTS = {"time": (0.8, 0.9), "time70": (0.7, 0.85), "unbiased": (0.8, 0.9)}
+GROUP_CUTS = {"per_user": ("group", 0.8, 0.9), "stratified": ("stratum", 0.6, 0.8)}
 
 
-def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Split of each of N rows: uint8 [N], 0 train, 1 valid, 2 test.
+def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray], draw: int = 0) -> np.ndarray:
+    """Split of each of N rows: uint8 [N], 0 train, 1 valid, 2 test, DROPPED where ``draw`` > 0 ends the data earlier.
 
     ``keys["part"]`` is uint8 [N]; "time" and "group" are int64 [N] where a rule needs them. A key "listed" (its values
     do not matter) says that the rows of a group come in the order of time.
@@ -43,7 +53,12 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
     import numpy as np
 
     part = keys["part"]
+    if draw:
+        dataset = f"{dataset}/{draw}"
     stream = numpy_stream("split", dataset)
+    if rule in GROUP_CUTS:
+        key, *cuts = GROUP_CUTS[rule]
+        return _within_groups(_key(keys, key, rule, dataset), stream, cuts)
     if rule == "official":
         return part.copy()
     if rule == "halved":
@@ -56,8 +71,8 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
     if rule == "tenth":
         if (part == 1).any():  # prepared files that come with validation rows of their own
             return part.copy()
-        draw = stream.random(len(part), np.float32)
-        return np.where(part == 0, (draw < 0.1).astype(np.uint8), np.uint8(2))
+        drawn = stream.random(len(part), np.float32)
+        return np.where(part == 0, (drawn < 0.1).astype(np.uint8), np.uint8(2))
     if rule == "tenth_groups":
         if (part == 1).any():
             return part.copy()
@@ -69,13 +84,13 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
         out[part == 0] = _python_random(2020, int((part == 0).sum())) >= 0.9
         return out
     if rule == "random":
-        draw = stream.random(len(part), np.float32)
-        return np.where(draw < 0.8, np.uint8(0), np.where(draw < 0.9, np.uint8(1), np.uint8(2)))
-    if rule == "time":
-        return _by_time(_key(keys, "time", rule, dataset), np.ones(len(part), bool))
-    if rule == "unbiased":
-        out = _by_time(_key(keys, "time", rule, dataset), part == 0)
-        return np.where((part == 0) == (out < 2), out, np.uint8(DROPPED))
+        drawn = stream.random(len(part), np.float32)
+        return np.where(drawn < 0.8, np.uint8(0), np.where(drawn < 0.9, np.uint8(1), np.uint8(2)))
+    if rule in TIME_CUTS:
+        first, second = (cut - EARLIER * draw for cut in TIME_CUTS[rule])
+        measured = part == 0 if rule == "unbiased" else np.ones(len(part), bool)
+        out = _by_time(_key(keys, "time", rule, dataset), measured, first, second, 1 - EARLIER * draw)
+        return out if rule != "unbiased" else np.where((part == 0) == (out < 2), out, np.uint8(DROPPED))
     if rule == "user_order":
         group = _key(keys, "group", rule, dataset)
         time = np.arange(len(part)) if "listed" in keys else _key(keys, "time", rule, dataset)
@@ -83,15 +98,17 @@ def assign(rule: str, dataset: str, keys: Mapping[str, np.ndarray]) -> np.ndarra
         ordered = group[order]
         from_end = np.searchsorted(ordered, ordered, side="right") - np.arange(len(ordered))
         out = np.zeros(len(part), np.uint8)
-        out[order[from_end == 1]] = 2
-        out[order[from_end == 2]] = 1
+        out[order[from_end <= draw]] = DROPPED
+        out[order[from_end == draw + 1]] = 2
+        out[order[from_end == draw + 2]] = 1
         return out
     raise AssertionError(f"unknown split rule {rule}")
 
 
 def needed_keys(rule: str, profile: Profile) -> frozenset[str]:
     """The key columns that `assign` and `keep` look at: no others are held in memory."""
-    needed = {"time": {"time"}, "unbiased": {"time"}, "user_order": {"time", "group", "listed"}}.get(rule, set())
+    needed = {"user_order": {"time", "group", "listed"}}.get(rule, {"time"} if rule in TIME_CUTS else set())
+    needed |= {GROUP_CUTS[rule][0]} if rule in GROUP_CUTS else set()
     needed |= {"group"} if rule == "tenth_groups" or profile.users < 1 else set()
     needed |= {"day"} if (profile.since, profile.until) != (None, None) else set()
     return frozenset(needed)
@@ -123,12 +140,30 @@ def _python_random(seed: int, n: int) -> np.ndarray:
     return same.random_sample(n)
 
 
-def _by_time(time: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """uint8 [N]: 0, 1, 2 for times up to the 80 % and the 90 % quantile of the ``known`` rows (bool [N]) and later."""
+def _by_time(time: np.ndarray, measured: np.ndarray, first: float, second: float, end: float) -> np.ndarray:
+    """uint8 [N]: 0, 1, 2 for times up to these quantiles of the ``measured`` rows (bool [N]), DROPPED after ``end``."""
     import numpy as np
 
-    first, second = np.quantile(time[known], [0.8, 0.9], method="lower") if known.any() else (0, 0)
-    return np.where(time <= first, np.uint8(0), np.where(time <= second, np.uint8(1), np.uint8(2)))
+    cuts = np.quantile(time[measured], [first, second, end], method="lower") if measured.any() else (0, 0, 0)
+    out = np.where(time <= cuts[0], np.uint8(0), np.where(time <= cuts[1], np.uint8(1), np.uint8(2)))
+    if end < 1:
+        out[time > cuts[2]] = DROPPED
+    return out
+
+
+def _within_groups(group: np.ndarray, stream: np.random.Generator, cuts: Sequence[float]) -> np.ndarray:
+    """uint8 [N]: each group's rows in random order, cut at these shares of them; groups begin at a random offset, so
+    that small ones do not all train."""
+    import numpy as np
+
+    _, group, size = np.unique(group, return_inverse=True, return_counts=True)
+    order = np.lexsort((stream.random(len(group)), group))
+    start = np.cumsum(size) - size
+    share = np.empty(len(group))
+    share[order] = (np.arange(len(group)) - start[group[order]] + stream.random(len(size))[group[order]]) / size[
+        group[order]
+    ]
+    return np.searchsorted(cuts, share, side="right").astype(np.uint8)
 
 
 def keep(profile: Profile, dataset: str, split: np.ndarray, keys: Mapping[str, np.ndarray]) -> np.ndarray:
