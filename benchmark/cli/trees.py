@@ -110,6 +110,8 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
         _check_margin(out, stated.get("margin"))
         named = (("margin", "margin"), ("claims", "claim"), ("search", "search"))
         options |= {name: stated[key] for name, key in named if stated.get(key)}
+        # Trees from before the guard keep their verdicts: docs/corrections.md says which of them do not hold.
+        options["guarded"] = "search_budget" in stated
         variants = stated.get("variants")
         if isinstance(variants, dict):  # a foreign tree's file may hold anything
             options["variants"] = {name: values for name, values in variants.items() if isinstance(values, dict)}

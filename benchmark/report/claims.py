@@ -4,7 +4,8 @@
 A verdict is "supported", "contradicted", "undecided" or "not run". A claim about several opponents or tasks is
 supported only if each of the comparisons supports it, which needs no adjustment (an intersection-union test); it is
 contradicted if one of them does after adjustment. The claims that are tested on a problem share the level: primary
-ones among themselves, the others among themselves.
+ones among themselves, the others among themselves. Where the runs are no fair comparison (`benchmark.records.guard`),
+every verdict is "refused", with what differs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.records.claims import Claim, parse_claims
+from benchmark.records.guard import reasons_against
 from benchmark.records.record import Record
 from benchmark.report import stats
 from benchmark.report.comparisons import Comparison
@@ -38,6 +40,7 @@ from benchmark.report.model import Cell, Column, Row, Table
 
 DEFAULT = Path(__file__).with_name("mpt_rec_claims.toml")
 
+REFUSED = "refused"
 WORDS = ("supported", "contradicted", "undecided", "not run")
 
 
@@ -88,9 +91,17 @@ def judge_groups(groups: Sequence[Group], slugs: Sequence[str], claims: Sequence
     made = []
     for group, slug in zip(groups, slugs, strict=True):
         asked = [claim for claim in claims if group.new_tasks or _of_old_tasks_alone(claim)]
-        made += _on_problem(group, slug, asked)
+        against = reasons_against(group.records) if group.options.guarded else []
+        made += [_refused(verdict, against) if against else verdict for verdict in _on_problem(group, slug, asked)]
     order = {claim: place for place, claim in enumerate(claims)}
     return sorted(made, key=lambda verdict: order[verdict.claim])
+
+
+def _refused(verdict: Verdict, reasons: Sequence[str]) -> Verdict:
+    """A verdict that is not stated, and why; what was not run stays so."""
+    if verdict.word == "not run":
+        return verdict
+    return Verdict(verdict.claim, verdict.problem, REFUSED, found="no fair comparison", deciding=" ".join(reasons))
 
 
 def _of_old_tasks_alone(claim: Claim) -> bool:
@@ -352,15 +363,16 @@ def overall(verdicts: Sequence[Verdict]) -> Table | None:
         by_claim.setdefault(verdict.claim, []).append(verdict)
     if max(map(len, by_claim.values()), default=0) < 2:
         return None
+    words = [*WORDS, REFUSED] if any(verdict.word == REFUSED for verdict in verdicts) else WORDS
     columns = (
         Column("claim", "Claim", "text", wrap=True),
-        *(Column(word, word, "count", group="Problems") for word in WORDS),
+        *(Column(word, word, "count", group="Problems") for word in words),
         *(Column(key, key, signed=True, group="in its favour") for key in ("lowest", "median", "highest")),
         Column("detectable", "detectable"),
     )
     rows = []
     for claim, own in by_claim.items():
-        cells = {word: Cell(float(sum(verdict.word == word for verdict in own))) for word in WORDS}
+        cells = {word: Cell(float(sum(verdict.word == word for verdict in own))) for word in words}
         cells["claim"] = Cell(text=("" if claim.primary else "(not primary) ") + claim.text)
         values = [verdict.value for verdict in own if verdict.value is not None]
         for key, summary in (("lowest", min), ("median", median), ("highest", max)):

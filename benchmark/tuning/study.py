@@ -22,7 +22,7 @@ from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import REFERENCE_METHOD, Plan, Run, Skip, make_plan
 from benchmark.planning.suite import Suite
 from benchmark.records.record import Key, Record, run_directory, run_id, write_record
-from benchmark.spec.arms import JOINT, STAGE0
+from benchmark.spec.arms import JOINT, SCRATCH, STAGE0
 from benchmark.tuning.space import search_space, split_values
 from methods import METHODS
 
@@ -154,7 +154,7 @@ class Study:
         runs = [
             TrialRun(on_validation(run.key), run.parent and on_validation(run.parent), trial=number)
             for run in plan.runs
-            if run.key.method == self.method and run.reference == (self.method == REFERENCE_METHOD)
+            if run.key.method == self.method and run.reference == _shares_nothing(self.method)
         ]
         continued = {run_id(run.parent) for run in runs if run.parent is not None}
         return [run for run in runs if run.key.arm != STAGE0 or run.id in continued]
@@ -220,9 +220,14 @@ def search(
 
 
 def _usual_arms(method: str) -> tuple[str, ...]:
-    """Joint training where a method has it; the reference's runs are planned without an arm being asked for."""
+    """Joint training where a method has it; single-task models are planned without an arm being asked for."""
     supported = METHODS.get(method).info.arms
-    return () if method == REFERENCE_METHOD else (JOINT if JOINT in supported else supported[0],)
+    return () if _shares_nothing(method) else (JOINT if JOINT in supported else supported[0],)
+
+
+def _shares_nothing(method: str) -> bool:
+    """Whether a method is one model for each task, whose runs every plan adds by itself."""
+    return method == REFERENCE_METHOD or METHODS.get(method).info.arms == (SCRATCH,)
 
 
 def on_validation(key: Key) -> Key:

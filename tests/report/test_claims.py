@@ -525,3 +525,19 @@ def test_a_verdict_says_the_smallest_difference_that_it_could_have_found(predict
     tested = [v for v in found if v.low is not None and v.low < v.high]
     assert tested and all(v.detectable > (v.high - v.low) / 2 for v in tested), "80 % power needs more"
     assert all(v.detectable is None for v in found if v.low is None or v.low == v.high)
+
+
+def test_no_claim_is_stated_from_an_unfair_comparison() -> None:
+    records = made.study({"shared_bottom": 0.940, "mpt_rec": 0.946}, range(4))
+    claims = (claim(name="one"), claim(name="two", method="absent"))
+    stated = judging.judge(records, claims, TITLES)
+    refused = judging.judge(records, claims, TITLES, guarded=True)
+    assert stated[0].word in ("supported", "contradicted", "undecided")
+    assert [verdict.word for verdict in refused] == ["refused", "not run"]
+    assert "the track is 'published'" in refused[0].deciding and refused[0].value is None and not refused[0].run_ids
+    for record in records:
+        record.key.track, record.key.search_passes = "equal", 20.0
+    assert judging.judge(records, claims, TITLES, guarded=True)[0].word == stated[0].word
+    two = [*refused, *(replace(verdict, problem="other", word="supported") for verdict in refused)]
+    (row, _) = judging.overall(two).rows
+    assert (row.cells["refused"].value, row.cells["supported"].value) == (1, 1)
