@@ -47,7 +47,7 @@ def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verd
         if before != now
     ]
     promised = _equal_bits_promised(first, second)
-    same_form = _defined(first) == _defined(second)
+    same_form = _defined(first).items() <= _defined(second).items()  # metrics may have joined since
     equal_weights = first.weights_fingerprint == second.weights_fingerprint
     if equal_weights and same_form and not any(differences.values()):
         return Verdict("equal", [*lines, "weights and every score are equal bit for bit"])

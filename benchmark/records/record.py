@@ -48,6 +48,8 @@ POSSIBLE = {
     "rmse": (0.0, LARGEST),
     "mae": (0.0, LARGEST),
     "r2": (-LARGEST, 1.0),
+    "spearman": (-1.0, 1.0),
+    **dict.fromkeys(("gauc", "uauc", "ndcg@10", "hr@10", "mrr"), (0.0, 1.0)),
 }
 """Smallest and largest value that a metric can take."""
 
@@ -136,13 +138,25 @@ class RowNoise(_Part):
         return sketch
 
 
+class UserNoise(_Part):
+    """The users behind the metrics per user (gauc, uauc, ndcg@10, hr@10, mrr).
+
+    ``scored`` have test rows of both classes; ``excluded`` do not and enter no such metric. ``noise``: by metric, how
+    much the users move it; its ``labels`` is a fingerprint of the labels and the users in test order.
+    """
+
+    scored: Count
+    excluded: Count
+    noise: dict[str, RowNoise] = Field(default_factory=dict)
+
+
 class TaskScores(_Part):
     """Test scores of one task. A metric that is undefined is null and ``reasons`` says why (e.g. "one class").
 
-    ``rows``: the noise of the test rows in the primary metric.
+    ``rows``: the noise of the test rows in the primary metric. ``users``: of a binary task whose rows have users.
     """
 
-    later = frozenset({"rows"})
+    later = frozenset({"rows", "users"})
 
     n: Count
     positives: Count | None = None
@@ -150,6 +164,7 @@ class TaskScores(_Part):
     reasons: dict[str, str] = Field(default_factory=dict)
     auc_standard_error: Amount | None = None
     rows: RowNoise | None = None
+    users: UserNoise | None = None
 
     @field_validator("metrics")
     @classmethod

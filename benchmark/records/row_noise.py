@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import ROW_BUCKETS, RowNoise
@@ -36,17 +37,35 @@ def row_noise(kind: str, predictions: NDArray, labels: NDArray) -> RowNoise | No
     if not np.isfinite(predictions[known]).all():
         return None
     influences = (r2_influences if kind == "regression" else auc_influences)(predictions[known], labels[known])
-    if influences is None:
-        return None
-    places = np.flatnonzero(known)
+    return None if influences is None else _packed(influences, np.flatnonzero(known), fingerprint(labels))
+
+
+def user_noise(influences: Mapping[str, NDArray], users: NDArray, rows: str) -> dict[str, RowNoise]:
+    """The folded influences of ``users`` [U] (their ids among the test rows) on each metric per user, by its name.
+
+    Rows of one user are no separate draws: the users are, so the noise of a metric is taken over them. ``rows`` is the
+    `fingerprint` of labels and users of the test rows.
+    """
+    return {name: _packed(of_users, users, rows) for name, of_users in influences.items()}
+
+
+def fingerprint(labels: NDArray, groups: NDArray | None = None) -> str:
+    """Of the labels [N] of the test rows in order, and of their users [N]."""
+    import numpy as np
+
+    digest = hashlib.blake2b(np.ascontiguousarray(labels, dtype="<f4").tobytes(), digest_size=8)
+    if groups is not None:
+        digest.update(np.ascontiguousarray(groups, dtype="<u4").tobytes())
+    return digest.hexdigest()
+
+
+def _packed(influences: NDArray, places: NDArray, labels: str) -> RowNoise:
+    import numpy as np
+
     folded = fold(influences, places)
     scale = float(np.abs(folded).max())
     packed = (folded / scale if scale else folded).astype("<f2").tobytes()
-    return RowNoise(
-        labels=hashlib.blake2b(labels.tobytes(), digest_size=8).hexdigest(),
-        scale=scale,
-        sketch=base64.b64encode(packed).decode(),
-    )
+    return RowNoise(labels=labels, scale=scale, sketch=base64.b64encode(packed).decode())
 
 
 def unfolded(noise: RowNoise) -> NDArray[np.float64]:

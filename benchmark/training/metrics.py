@@ -10,6 +10,7 @@ from benchmark.core.ranks import midranks
 ONE_CLASS = "one class"
 NOT_FINITE = "prediction not finite"
 EMPTY = "no rows"
+CONSTANT = "constant labels"
 
 CALIBRATION_BINS = 20
 
@@ -27,7 +28,7 @@ def evaluate(kind: str, predictions: NDArray, labels: NDArray) -> tuple[dict[str
     predictions, labels = defined(predictions, labels)
     names: tuple[str, ...] = ("auc", "pr_auc", "log_loss", "normalised_entropy", "calibration_error")
     if kind == "regression":
-        names = ("r2", "rmse", "mae")
+        names = ("r2", "rmse", "mae", "spearman")
     if len(labels) == 0 or not np.isfinite(predictions).all():
         reason = NOT_FINITE if len(labels) else EMPTY
         return dict.fromkeys(names), dict.fromkeys(names, reason), len(labels)
@@ -126,20 +127,34 @@ def _binary(logits: NDArray, labels: NDArray) -> tuple[dict[str, float | None], 
 def _regression(values: NDArray, labels: NDArray) -> tuple[dict[str, float | None], dict[str, str]]:
     error = values.astype(np.float64) - labels
     variance = float(np.var(labels, dtype=np.float64))
+    reasons = {} if variance > 0 else {"r2": CONSTANT, "spearman": CONSTANT}
+    spearman = None
+    spread = float(np.ptp(values))
+    if variance > 0 and not spread:
+        reasons["spearman"] = "constant predictions"
+    elif variance > 0:
+        ranks = midranks(values), midranks(labels)
+        spearman = float(np.clip(np.corrcoef(*ranks)[0, 1], -1.0, 1.0))
     metrics: dict[str, float | None] = {
         "r2": 1.0 - float(np.mean(error**2)) / variance if variance > 0 else None,
         "rmse": float(np.sqrt(np.mean(error**2))),
         "mae": float(np.mean(np.abs(error))),
+        "spearman": spearman,
     }
-    return metrics, {} if variance > 0 else {"r2": "constant labels"}
+    return metrics, reasons
+
+
+def order_preserving(scores: NDArray) -> NDArray[np.uint64]:
+    """Integers below 2^32 in the order of float32 ``scores`` (finite): equal where these are."""
+    scores = np.ascontiguousarray(scores, dtype=np.float32) + np.float32(0.0)  # -0.0 becomes 0.0: they tie
+    bits = scores.view(np.uint32)
+    # IEEE floats order like integers once negative ones are complemented and positive ones get the sign bit.
+    return np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000)).astype(np.uint64)
 
 
 def _sorted_with_labels(scores: NDArray, labels: NDArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Order-preserving integers of float32 scores, ascending, and the 0/1 label that belongs to each."""
-    scores = np.ascontiguousarray(scores, dtype=np.float32) + np.float32(0.0)  # -0.0 becomes 0.0: they tie
-    bits = scores.view(np.uint32)
-    # IEEE floats order like integers once negative ones are complemented and positive ones get the sign bit.
-    key = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000)).astype(np.uint64)
+    key = order_preserving(scores)
     packed = np.sort((key << np.uint64(1)) | (np.asarray(labels) == 1))
     return packed >> np.uint64(1), packed & np.uint64(1)
 

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from benchmark.core.seeding import numpy_stream
 from benchmark.core.steps import tell
-from benchmark.records.record import TaskScores
-from benchmark.records.row_noise import row_noise
-from benchmark.training.metrics import PRIMARY, auc_standard_error, defined, evaluate
+from benchmark.records.record import TaskScores, UserNoise
+from benchmark.records.row_noise import fingerprint, row_noise, user_noise
+from benchmark.training.metrics import NOT_FINITE, PRIMARY, auc_standard_error, defined, evaluate
 from benchmark.training.metrics import auc as area_under_curve
 from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features, inputs_at
 from benchmark.training.untouched import left_alone
+from benchmark.training.user_metrics import NAMES as USER_METRICS
+from benchmark.training.user_metrics import user_scores
 from datasets_registry.schema import Schema, Task
 from methods.base import MultiTaskModel
 from methods.batch import Batch
@@ -31,6 +33,9 @@ INSPECTED_ROWS = 2000
 Forward = Callable[[Batch], Mapping[str, Tensor]]
 
 
+NO_USER = "no user with both classes"
+
+
 class Vault:
     """Keeps the test labels. They are read when predictions are handed in, and never leave as anything but scores
     and as arrays written beside the record."""
@@ -38,6 +43,8 @@ class Vault:
     def __init__(self, data: EncodedDataset, order: NDArray[np.int64]) -> None:
         self._data = data
         self._order = order
+        groups = data.groups("test")
+        self._groups = None if groups is None else groups[order]
 
     def score(self, task: Task, predictions: NDArray[np.float32]) -> tuple[TaskScores, NDArray[np.float32]]:
         """Scores of ``predictions`` (in the fixed test order) and the labels in the same order."""
@@ -52,7 +59,25 @@ class Vault:
             auc_standard_error=auc_standard_error(predictions, labels) if binary else None,
             rows=row_noise(task.kind, predictions, labels),
         )
+        if binary and self._groups is not None:
+            _add_users(scores, predictions, labels, self._groups)
         return scores, labels
+
+
+def _add_users(
+    scores: TaskScores, predictions: NDArray[np.float32], labels: NDArray[np.float32], groups: NDArray
+) -> None:
+    """Put the metrics per user into ``scores``; rows [N] in the fixed test order, ``groups`` [N] their users."""
+    known = ~np.isnan(labels)
+    if not np.isfinite(predictions[known]).all():
+        scores.metrics |= dict.fromkeys(USER_METRICS)
+        scores.reasons |= dict.fromkeys(USER_METRICS, NOT_FINITE)
+        return
+    result = user_scores(predictions[known], labels[known], groups[known])
+    scores.metrics |= result.metrics()
+    scores.reasons |= {name: NO_USER for name in USER_METRICS if scores.metrics[name] is None}
+    noise = user_noise(result.influences(), result.codes, fingerprint(labels, groups))
+    scores.users = UserNoise(scored=len(result.codes), excluded=result.excluded, noise=noise)
 
 
 def quick_scores(task: Task, predictions: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float | None]:

@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from benchmark.core.errors import DataError
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
-from datasets_registry.encoding import checks, duplicates, history, integrity, splits
+from datasets_registry.encoding import checks, duplicates, groups, history, integrity, splits
 from datasets_registry.encoding.output import Output, narrow, record_type
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, cells, to_arrow, to_numpy
@@ -200,6 +200,8 @@ def _stage(
                 f"y:{t.name}": to_arrow(chunk.labels[t.name]) for t in dataset.tasks if t.name not in dataset.rarest
             }
             columns |= {f"p:{name}": to_arrow(values) for name, values in chunk.truth.items()}
+            if "group" in chunk.keys:
+                columns[groups.COLUMN] = to_arrow(np.asarray(chunk.keys["group"], np.int64))
             batch = pa.record_batch(columns)
             if writer is None:
                 writer = pa.ipc.new_stream(file, batch.schema)
@@ -383,6 +385,7 @@ def _write(
     record = record_type(categorical, {f.name: fitted[f.name].size - 1 for f in categorical})
     ordered = record_type(sequences, {f.name: encoders.vocabulary(f).size for f in sequences}, rows_of_one=True)
     outputs = [Output(scratch, name, int((split == code).sum())) for code, name in enumerate(splits.NAMES)]
+    group_ids = groups.Groups()
     for batch in _batches(stage):
         part = split[start : start + batch.num_rows]
         blocks = [encoders.encode(f, batch, start) for f in categorical]
@@ -401,6 +404,7 @@ def _write(
         truth = {name[2:]: to_numpy(batch[name]) for name in batch.schema.names if name.startswith("p:")}
         for code, output in enumerate(outputs):
             rows = np.flatnonzero(part == code)
+            group_ids.add(code, batch, rows)
             output.append("codes", narrow(codes[rows], record), codes[rows], "categorical")
             if sequences:
                 values = np.concatenate([step[rows] for step in steps], 1)
@@ -419,6 +423,7 @@ def _write(
         digests |= values
         files |= hashes
     files |= {name: integrity.of_file(scratch / name) for name in _write_vocabularies(scratch, fitted)}
+    files |= group_ids.write(scratch)
     return {
         "rows": {name: int((split == code).sum()) for code, name in enumerate(splits.NAMES)},
         "rows_read": len(split),

@@ -209,6 +209,12 @@ class EncodedDataset:
             out[draw >= self._hidden] = np.nan
         return out
 
+    def groups(self, which: str) -> np.ndarray | None:
+        """The user (or session) of each row of "valid" or "test", integers [N] from 0; None where nothing tells."""
+        if f"{_known(which)}.group.npy" not in self.meta["files"]:
+            return None
+        return self._array(which, "group")
+
     def true_probability(self, which: str, task: str | Task) -> np.ndarray | None:
         """P(label = 1 | row), float64 [N], for generated data; None where nobody knows it."""
         (declared,) = self._resolve([task])

@@ -35,6 +35,7 @@ class FakeData:
 
     def __init__(self, test_noise=0.0, tasks=("a", "b", "c")):
         self.tasks = {name: Task(name) for name in tasks}
+        self.users = {}
         self._labels, self._inputs = {}, {}
         weights = numpy_stream("fake weights").normal(size=(3, 16))
         for split, n in ROWS.items():
@@ -55,6 +56,9 @@ class FakeData:
 
     def split(self, which, schema):
         return FakeSplit(*self._inputs[which], schema)
+
+    def groups(self, which):
+        return self.users.get(which)
 
     def labels(self, which, task):
         return self._labels[which, task]

@@ -91,7 +91,7 @@ def test_standard_error_of_the_auc_covers_resampling():
 def test_regression_scores():
     truth = np.array([1.0, 2.0, 3.0, 4.0])
     scores, _, _ = metrics.evaluate("regression", truth + np.array([1, -1, 1, -1]), truth)
-    assert scores == pytest.approx({"r2": 1 - 1 / 1.25, "rmse": 1.0, "mae": 1.0})
+    assert scores == pytest.approx({"r2": 1 - 1 / 1.25, "rmse": 1.0, "mae": 1.0, "spearman": 0.6})
     assert metrics.evaluate("regression", truth, np.ones(4))[0]["r2"] is None
 
 

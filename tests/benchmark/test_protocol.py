@@ -11,6 +11,7 @@ from benchmark.training.models import initialise
 from benchmark.training.protocol import execute
 from benchmark.training.trainer import TrainingDiverged
 from benchmark.training.untouched import InputsChanged
+from benchmark.training.user_metrics import NAMES
 from methods import METHODS
 from tests.benchmark.fakes import FakeData
 
@@ -157,6 +158,17 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(monkeypatch):
     monkeypatch.setattr(model, "loss", broken)
     with pytest.raises(TrainingDiverged, match=r"'b' is nan at epoch 2, step 4"):
         execute(key(), FakeData(), CPU)
+
+
+def test_metrics_per_user_are_scored_where_rows_have_users(stage0):
+    data = FakeData()
+    data.users["test"] = np.arange(300) // 12
+    data._labels["test", "a"][:12] = 1  # a user of one class
+    scores = execute(key(), data, CPU).scores["a"]
+    assert set(NAMES) <= scores.metrics.keys() and all(0 < scores.metrics[name] <= 1 for name in NAMES)
+    assert scores.users.scored + scores.users.excluded == 25 and scores.users.excluded >= 1
+    assert set(scores.users.noise) == set(NAMES)
+    assert not set(NAMES) & stage0[0].scores["a"].metrics.keys() and stage0[0].scores["a"].users is None
 
 
 CHANGES = {
