@@ -65,7 +65,7 @@ def read_schema(path: Path) -> OwnDataset:
     """The dataset that a schema file describes. Raises UsageError naming file and key."""
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: no readable schema file: {error}") from error
     for key in content:
         if key not in _KEYS:

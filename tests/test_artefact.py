@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.records.record import read_record, run_directory, write_record
+from benchmark.records.record import read_record, write_record
 from benchmark.records.tree import read_records
 from benchmark.report.artefact import Scrubber, anonymous_records, write_archive
-from benchmark.report.bundle import chosen, read_bundle
+from benchmark.report.bundle import FIRST_ARMS, drawn, read_bundle
 from tests.report import made
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +33,9 @@ def named(tmp_path: Path) -> Path:
         record.provenance.command = f"python run_all.py --data-dir {HOME}/data"
         record.log_tail = [f"{NAME}@lab-server: started"]
         record.warnings = [f"reading {HOME}/x"]
+        record.provenance.host, record.provenance.worker = "lab-9.secret.org", "tcp://lab-9.secret.org:4040"
+        record.reason = f"lost lab-9 at {HOME}/y"
+        record.diagnostics = {"trace": ["seen on lab-9.secret.org", "/home/other.person/z"]}
     return made.write(tmp_path / "mine", records)
 
 
@@ -108,18 +111,16 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_bundle_decides_by_its_hash_which_records_are_run_again(bundle: Path) -> None:
-    first = read_bundle(bundle)
-    picks = [record.run_id for record in chosen(first, 4)]
-    assert picks == [record.run_id for record in chosen(read_bundle(bundle), 4)] and len(set(picks)) == 4
-    path = next(bundle.glob("runs/*/*/*/*/record.json"))
-    record = read_record(path)
-    record.rows_per_second = 1.0
-    write_record(run_directory(bundle, record.key), record)
-    again = read_bundle(bundle)
-    assert again.hash != first.hash
-    orders = {tuple(r.run_id for r in chosen(found, 12)) for found in (first, again)}
-    assert len(orders) == 2
+def test_the_checker_draws_what_is_run_again_and_the_arms_that_add_the_task_come_first(bundle: Path) -> None:
+    found = read_bundle(bundle)
+    picks = {seed: [record.run_id for record in drawn(found, 4, seed)] for seed in ("a", "b", "c", "d")}
+    assert picks["a"] == [record.run_id for record in drawn(read_bundle(bundle), 4, "a")]
+    assert len({tuple(sorted(runs)) for runs in picks.values()}) > 1
+    (bundle / "bundle.toml").write_text((bundle / "bundle.toml").read_text() + 'paper = "Doe    "\n')
+    assert picks["a"] == [record.run_id for record in drawn(read_bundle(bundle), 4, "a")], "the sender's text decides"
+    arms = [record.key.arm for record in drawn(found, len(found.records), "a")]
+    added = [arm for arm in dict.fromkeys(arms) if arm not in FIRST_ARMS]
+    assert arms[: len(added)] == added and set(arms[-len(FIRST_ARMS) :]) <= set(FIRST_ARMS)
 
 
 def test_a_bundle_that_lacks_something_is_told_what(bundle: Path, mpt) -> None:

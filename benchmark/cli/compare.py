@@ -14,7 +14,7 @@ from benchmark.cli.options import data_option, load_plugins, plugin_files
 from benchmark.cli.page import write_page
 from benchmark.cli.progress import working
 from benchmark.cli.trees import report_options
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, visible
 from benchmark.records.reference import reference_trees
 
 
@@ -52,5 +52,5 @@ def compare(mine: Path, theirs: Path | None, data_dir: Path | None, **files: tup
             click.echo(text)
         click.echo(f"Wrote {len(written)} files under {out}. Report: {page}")
     for problem in made.problems:
-        click.echo(f"Not compared: {problem}", err=True)
+        click.echo(visible(f"Not compared: {problem}"), err=True)
     return 0 if made.tables else 1

@@ -16,7 +16,7 @@ from benchmark.cli import terminal
 from benchmark.cli.listing import list_datasets, list_methods, list_suites
 from benchmark.cli.options import data_option, dataset_argument, load_plugins, plugin_files
 from benchmark.cli.progress import prepare_with_progress
-from benchmark.core.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError, visible
 
 if TYPE_CHECKING:
     from datasets_registry.encoding.store import EncodedDataset
@@ -45,7 +45,7 @@ def list_(what: str, as_json: bool, data_dir: Path | None, **files: tuple[Path, 
     }
     rows = listings[what]()
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=1))
         return
     shown = [{key: _cell(value) for key, value in row.items() if key not in HIDDEN[what]} for row in rows]
     click.echo(terminal.listing(shown, terminal.width(), CELL_WIDTH))
@@ -75,7 +75,7 @@ def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> Non
     """Get a dataset's raw files, encode them, and check every byte of what is encoded."""
     load_plugins(**files)
     for line in datasets_registry.terms(dataset):
-        click.echo(line)
+        click.echo(visible(line))
     data = prepare_with_progress(dataset, data_dir, Console(), verify=True)
     click.echo(f"{dataset}: ready, fingerprint {data.fingerprint}.")
     for split in ("train", "valid", "test"):
@@ -95,7 +95,7 @@ def validate(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> 
     load_plugins(**files)
     problems = datasets_registry.validate(dataset, data_dir=data_dir)
     for line in problems:
-        click.echo(line, err=True)
+        click.echo(visible(line), err=True)
     click.echo(f"{dataset}: {counted(len(problems), 'problem') if problems else 'no problem found'}")
     with contextlib.suppress(BenchmarkError):  # raw files that were refused have no arrays
         if (data := datasets_registry.encoded(dataset, data_dir=data_dir)) is not None:
@@ -106,7 +106,7 @@ def validate(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> 
 def _warn(data: EncodedDataset) -> None:
     """What is odd about encoded data, a leak for example."""
     for line in data.warnings:
-        click.echo(f"Warning: {line}", err=True)
+        click.echo(visible(f"Warning: {line}"), err=True)
 
 
 def counted(number: int, what: str) -> str:
@@ -131,7 +131,7 @@ def describe(dataset: str, croissant: bool, data_dir: Path | None, **files: tupl
     if croissant:
         from datasets_registry.croissant import describe as described
 
-        click.echo(json.dumps(described(found, data), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(described(found, data), indent=1))
     else:
         from datasets_registry.cards import card
 

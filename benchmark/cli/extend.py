@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from benchmark.cli.options import data_option
+from benchmark.core.errors import visible
 from benchmark.kit import check_dataset as kit
 from benchmark.kit import skeletons
 from methods import METHODS
@@ -38,7 +39,7 @@ def check_method(target: str, quick: bool) -> int:
         click.echo(name)
         for result in checks(METHODS.get(name), quick):
             mark = {True: "pass", False: "FAIL", None: "n/a "}[result.passed]
-            click.echo(f"  {mark}  {result.name}{': ' + result.reason if result.reason else ''}")
+            click.echo(visible(f"  {mark}  {result.name}{': ' + result.reason if result.reason else ''}"))
             if result.passed is False:
                 click.echo(f"        hint: {result.hint}")
                 failed += 1
@@ -65,5 +66,5 @@ def check_dataset(target: str, data_dir: Path | None) -> int:
     findings = kit.check_dataset(target, data_dir=data_dir)
     for found in findings:
         mark = "pass" if found.ok else "warn" if found.warning else "FAIL"
-        click.echo(f"{mark}  {found.check}{': ' + found.message if found.message else ''}")
+        click.echo(visible(f"{mark}  {found.check}{': ' + found.message if found.message else ''}"))
     return 1 if any(not found.ok and not found.warning for found in findings) else 0

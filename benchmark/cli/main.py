@@ -3,6 +3,7 @@ is asked for, so that help, completion and listing answer at once."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -16,6 +17,7 @@ from click.shell_completion import CompletionItem
 from benchmark import __version__
 from benchmark.core.errors import BenchmarkError, UsageError, unknown_name, visible
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -118,6 +120,9 @@ def _refuse_empty(args: list[str]) -> None:
 
 def main() -> None:
     """Entry point: errors of use end with one clear line and the right exit code, never with a traceback."""
+    for name in ("stdin", "stdout", "stderr"):  # closed by who started us, as daemons do
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets escapes instead of an error
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -137,8 +142,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in NO_ROOM:
             raise
+        if error.filename is None:
+            click.echo(f"Error: {error.strerror}: nothing that was there is lost. Make room and start again.", err=True)
+            sys.exit(1)
         click.echo(f"Error: {visible(str(error.filename))}: {error.strerror}. {_advice(error.filename)}", err=True)
         sys.exit(1)
 

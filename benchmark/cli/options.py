@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from benchmark.core import numerics
 from benchmark.core.errors import UsageError
+from benchmark.records.tree import refuse_links
 
 MODES = ("fill", "rerun-stale", "retry-failed", "fresh", "only-read")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -239,4 +240,5 @@ def result_tree(suite_name: str | None, out: Path | None) -> Path:
         out = max(trees, key=lambda tree: (tree / "runs").stat().st_mtime)
     if not (out / "runs").is_dir():
         raise UsageError(f"No results under {out}. 'python run_all.py --suite quick' makes some.")
+    refuse_links(out)
     return out

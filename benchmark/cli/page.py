@@ -17,7 +17,7 @@ from benchmark.cli.options import common, data_option, load_plugins, plugin_file
 from benchmark.cli.progress import working
 from benchmark.cli.trees import SKIPS_FILE, SUITE_FILE, report_options
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.files import write_atomically
+from benchmark.core.files import read_regular, write_atomically
 from benchmark.report import Report
 from benchmark.report.html import PAGE, About, Card, render
 from datasets_registry import find
@@ -70,8 +70,8 @@ def write_page(tree: Path, made: Report, stale: Mapping[str, str]) -> Path:
 def about(tree: Path, made: Report, stale: Mapping[str, str]) -> About:
     """The suite's title, the cards of the methods and datasets that have records, skips and stale runs."""
     suite: dict = {}
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads((tree / SUITE_FILE).read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        content = json.loads(read_regular(tree / SUITE_FILE))
         suite = content if isinstance(content, dict) else {}
     records = [record for group in made.groups for record in group.records]
     name = str(suite.get("name") or tree.resolve().name)
@@ -89,14 +89,14 @@ def about(tree: Path, made: Report, stale: Mapping[str, str]) -> About:
 def _advice(tree: Path) -> tuple[str, ...]:
     """The paragraphs of an answer that the command advise has left; its table stands in the leaderboard."""
     with contextlib.suppress(OSError, ValueError):
-        parts = (tree / "advice.md").read_text(encoding="utf-8").strip().split("\n\n")
+        parts = read_regular(tree / "advice.md").decode().strip().split("\n\n")
         return tuple(part.removeprefix("# ") for part in parts if not part.startswith("|"))
     return ()
 
 
 def _skips(tree: Path) -> tuple[tuple[str, str, str, str], ...]:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        rows = json.loads((tree / SKIPS_FILE).read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        rows = json.loads(read_regular(tree / SKIPS_FILE))
         return tuple((str(d), str(m), str(a), str(reason)) for d, m, a, reason in rows)
     return ()
 

@@ -24,7 +24,7 @@ from benchmark.cli.options import (
 from benchmark.cli.progress import working
 from benchmark.cli.trees import describe_record, find_record, report_options, status_of
 from benchmark.core import numerics
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, visible
 from benchmark.records.agreement import seeds_of
 from benchmark.records.claims import read_claims
 from benchmark.records.record import Record
@@ -53,7 +53,7 @@ def status(
     load_plugins(**files)
     found = status_of(tree, data_dir)
     if as_json:
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(found, indent=1))
         return
     plan = found["plan"]
     click.echo(f"{tree}: {found['total']} runs")
@@ -100,7 +100,7 @@ def show(run_id: str, suite_name: str | None, out: Path | None, as_json: bool) -
     RUN_ID may be its first digits.
     """
     record = find_record(result_tree(suite_name, out), run_id)
-    click.echo(record.model_dump_json(indent=1) if as_json else describe_record(record))
+    click.echo(json.dumps(record.model_dump(mode="json"), indent=1) if as_json else describe_record(record))
 
 
 @click.command()
@@ -149,7 +149,7 @@ def tables(
     if compare_to is not None:
         compared = report.compare(tree, [compare_to], titles(), **options)
         for problem in compared.problems:
-            click.echo(f"Warning: {problem}", err=True)
+            click.echo(visible(f"Warning: {problem}"), err=True)
         written = compared.write(tree / "comparison", figures)
         for text in terminal.main_tables(compared.tables, tree / "comparison" / "tables", False):
             click.echo(text)
@@ -158,7 +158,7 @@ def tables(
     if check:
         different = report.check(tree, titles(), **options)
         for line in different:
-            click.echo(line, err=True)
+            click.echo(visible(line), err=True)
         if not all(line.endswith(report.LEFT_OVER) for line in different):
             click.echo(f"'python run_all.py tables --out {tree}' builds them anew.", err=True)
         if any(line.endswith(report.LEFT_OVER) for line in different):
@@ -205,7 +205,7 @@ def verify(
     verdict = run_again(record, options, seeds_of(record, read_records(tree)[0]))
     click.echo(f"{record.run_id}: {verdict.state}")
     for line in verdict.lines:
-        click.echo(f"  {line}")
+        click.echo(visible(f"  {line}"))
     return 1 if verdict.state == "different" else 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import UsageError, visible
-from benchmark.core.files import write_atomically
+from benchmark.core.files import read_regular, write_atomically
 from benchmark.records.certificates import CERTIFICATES, accepted
 from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record
@@ -80,7 +80,7 @@ def left_of_plan(out: Path, done: Collection[str]) -> dict[str, Any] | None:
 def _json(path: Path) -> Any:
     """The content of a file that this program wrote, or None: files of foreign trees may hold anything."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -99,6 +99,12 @@ class Registry(Generic[Entry]):
             except UsageError:
                 sys.modules.pop(module_name)
                 raise
+            except SystemExit as error:  # it would end this program, with any exit code it likes and nothing run
+                sys.modules.pop(module_name)
+                raise UsageError(
+                    f"Cannot import {self.kind} file {path}: it calls sys.exit({error.code!r}). Take the call out, or "
+                    "put it under 'if __name__ == \"__main__\":'."
+                ) from error
             except Exception as error:
                 sys.modules.pop(module_name)
                 raise UsageError(f"Cannot import {self.kind} file {where(error, path)}") from error

@@ -13,6 +13,7 @@ from benchmark.execution.watcher import Watcher
 from benchmark.planning.plan import Plan, Run
 from benchmark.planning.suite import Suite
 from benchmark.records import certificates, provenance
+from benchmark.records.agreement import differences
 from benchmark.records.certificates import Certificate, Stratum
 from benchmark.records.freshness import Freshness
 from benchmark.records.lineage import ancestors
@@ -108,7 +109,7 @@ def _departures(recorded: Record, again: Record | None) -> list[str]:
     if again is None or again.status != "ok":
         ended = "without a record" if again is None else f"with status '{again.status}': {again.reason}"
         return [f"{recorded.run_id}: running it again ended {ended}"]
-    return [f"{recorded.run_id}: {line}" for line in certificates.differences(recorded, again)]
+    return [f"{recorded.run_id}: {line}" for line in differences(recorded, again)]
 
 
 def _certificate(sample: Sample) -> Certificate:

@@ -114,6 +114,7 @@ def execute_plan(
             sweep.waiting.append(item)
     while lost := _lost_weights(sweep.waiting, sweep.done, plan, options.out):  # whose own parent's may be lost, too
         for item in lost:
+            warn(f"{item.label}: its weights are lost or not those that its record speaks of; the run is done again.")
             del sweep.done[item.id]
             sweep.waiting.insert(0, item)
     summary = Summary(len(plan.runs), kept=sum(item.id in sweep.done for item in plan.runs))
@@ -365,8 +366,24 @@ def _lost_weights(waiting: list[Run], done: dict[str, Record], plan: Plan, out: 
         if item.id in needed
         and item.id in done
         and done[item.id].status == "ok"
-        and not _whole(item.directory(out) / "weights.pt")
+        and not _unchanged(item.directory(out) / "weights.pt", done[item.id])
     ]
+
+
+def _unchanged(path: Path, record: Record) -> bool:
+    """Whether a weights file is whole and holds the weights that the record speaks of: other numbers of the same shapes
+    would be taken for what a strategy does to the old tasks."""
+    if not _whole(path):
+        return False
+    import torch
+
+    from benchmark.training.meters import weights_fingerprint
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return record.weights_fingerprint in (None, weights_fingerprint(state))
+    except Exception:  # whatever a file from elsewhere makes of a reader
+        return False
 
 
 def _whole(path: Path) -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmark.core.files import read_regular
+
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0
 
@@ -72,25 +74,28 @@ class Lock:
         self.release()
 
 
+LARGEST_LOCK = 1 << 16
+"""Bytes; a lock has some hundred."""
+
+
 def is_held(directory: Path, token: str) -> bool:
     """Whether the lock of ``directory`` is still the one with this token: asked before something is written for good,
     for a runner that stood still for long may have been taken for dead."""
     try:
-        return bool(json.loads((directory / "lock.json").read_text())["token"] == token)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(json.loads(read_regular(directory / "lock.json", LARGEST_LOCK))["token"] == token)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
 def _is_dead(path: Path, known_as: Path) -> bool:
     """Whether the holder of the lock at ``path`` is gone; ``known_as`` is where its heartbeat was seen before."""
     try:
-        with open(path, encoding="utf-8") as file:  # opening asks an NFS server for what stat would have cached
-            entry = os.fstat(file.fileno())
-            owner = json.load(file)
+        entry = os.stat(path)
+        owner = json.loads(read_regular(path, LARGEST_LOCK))  # opening asks an NFS server for what stat has cached
     except FileNotFoundError:
         return False
-    except ValueError:  # being written, or its writer died while writing
-        owner = {}
+    except (ValueError, OSError, RecursionError):  # being written, its writer died while writing, or no lock of ours
+        owner, entry = {}, os.stat(path)
     if isinstance(owner, dict) and owner.get("where") == _where():
         return _started(owner.get("pid")) != owner.get("started")
     beat, now = (entry.st_ino, entry.st_mtime_ns), time.monotonic()

@@ -12,7 +12,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.execution.locks import Lock
 from benchmark.records.record import DamagedRecord, Record, read_record, run_directory, write_record
-from benchmark.records.tree import check_tree, read_records, unpack
+from benchmark.records.tree import check_tree, read_records, refuse_links, unpack
 
 ASIDE = "conflicts"
 """Where, in the merged tree, the records lie that contradict each other."""
@@ -43,6 +43,8 @@ def merge(trees: Sequence[Path], out: Path) -> Merged:
         check_tree(tree)
         if tree.resolve() == out.resolve():
             raise UsageError(f"{tree} is the tree to merge into; name the others.")
+    if out.is_dir():
+        refuse_links(out)
     merged = Merged(problems=unpack(out))
     for tree in trees:
         records, problems = read_records(tree)

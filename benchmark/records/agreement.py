@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ TOLERANCE = 0.002
 seeds say (see docs/rules.md for what was measured)."""
 COARSER = {"pr_auc": 0.01, "calibration_error": 0.01}
 """The same for scores that rounding moves further: they hang on few rows."""
+SHOWN = 5
+"""So many values that differ are named."""
 FEWEST_SEEDS = 3
 """With fewer runs the spread over seeds is unknown."""
 
@@ -28,14 +31,14 @@ class Verdict:
 
 
 def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verdict:
-    """Compare two records of the same run: scores, learning curves and weights; times do not count.
+    """Compare two records of the same run: every value that the record states and that a repetition decides.
 
     Where equal bits are not promised, training makes of another rounding at most what it makes of another seed. So a
     score may differ by what two of the run's seeds differ by in 99 of 100 cases, as far as its records with every seed,
     ``seeds``, tell, and by the fixed tolerance in any case.
     """
     assert first.provenance is not None and second.provenance is not None
-    differences = {
+    score_differences = {
         (task, name): abs(value - other)
         for task, scores in first.scores.items()
         for name, value in scores.metrics.items()
@@ -49,20 +52,27 @@ def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verd
     promised = _equal_bits_promised(first, second)
     same_form = _defined(first).items() <= _defined(second).items()  # metrics may have joined since
     equal_weights = first.weights_fingerprint == second.weights_fingerprint
-    if equal_weights and same_form and not any(differences.values()):
-        return Verdict("equal", [*lines, "weights and every score are equal bit for bit"])
+    departures = differences(first, second)
+    if equal_weights and same_form and not departures:
+        words = "weights, scores, curve, counts and every other value of the record are equal bit for bit"
+        return Verdict("equal", [*lines, words, f"not looked at: {NOT_LOOKED_AT}"])
+    departed_counts = [line for line in departures if COUNTS.match(line)]
+    lines += departed_counts[:SHOWN]
+    if equal_weights and not departed_counts:
+        lines += departures[:SHOWN]
     lines.append(_where_curves_part(first, second) or "the learning curves are equal")
     if promised:
         lines.append("kind of machine, code, data and packages agree: the numbers have to be equal bit for bit")
-    if differences:
-        tolerances = {place: _tolerance(seeds, *place) for place in differences}
-        place = max(differences, key=lambda place: differences[place] / tolerances[place][0])
+    if score_differences:
+        tolerances = {place: _tolerance(seeds, *place) for place in score_differences}
+        place = max(score_differences, key=lambda place: score_differences[place] / tolerances[place][0])
         tolerance, whence = tolerances[place]
         lines.append(
-            f"largest difference of a score: {differences[place]:.2e} ({', '.join(place)}); "
+            f"largest difference of a score: {score_differences[place]:.2e} ({', '.join(place)}); "
             f"tolerance {tolerance:.2g}{whence}"
         )
-        if same_form and not promised and differences[place] <= tolerance:
+        within = same_form and not equal_weights and not departed_counts
+        if within and not promised and score_differences[place] <= tolerance:
             return Verdict("within tolerance", lines)
     return Verdict("different", lines)
 
@@ -88,6 +98,35 @@ def _tolerance(seeds: Sequence[Record], task: str, metric: str) -> tuple[float, 
     student = float(special.stdtrit(len(values) - 1, 0.995))
     between = student * math.sqrt(2) * statistics.stdev(values)
     return (between, f", as between two of its {len(values)} seeds") if between > fixed else (fixed, "")
+
+
+NOT_COMPARED = {"train_seconds", "validate_seconds", "rule"}
+"""Times differ in every run; the rule's words may be put better."""
+COMPARED = (
+    *("weights_fingerprint", "scores", "by_task_epoch", "curve", "selection", "params", "flops", "serving"),
+    *("train_rows", "invariants", "diagnostics"),
+)
+NOT_LOOKED_AT = "times, memory, warnings, the log, and where the run was made"
+COUNTS = re.compile(r"(params|flops|serving|train_rows|invariants)\b|scores\.[^:]*\.(n|positives):")
+"""What does not depend on rounding, and so is equal on every kind of machine."""
+
+
+def differences(recorded: Record, again: Record) -> list[str]:
+    """Where a run that was repeated departs from its record: one phrase for each value that is not equal bit for bit.
+
+    Everything that the record states is compared; what only the new run states (a metric that joined) is not.
+    """
+    before, now = recorded.model_dump(mode="json"), again.model_dump(mode="json")
+    return [line for name in COMPARED for line in _differences(name, before.get(name), now.get(name))]
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        shared = [key for key, value in before.items() if key not in NOT_COMPARED and value is not None]
+        return [line for key in shared for line in _differences(f"{name}.{key}", before[key], now.get(key))]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [line for i, pair in enumerate(zip(before, now)) for line in _differences(f"{name}[{i}]", *pair)]
+    return [] if before is None or before == now else [f"{name}: recorded {before!r:.60}, now {now!r:.60}"]
 
 
 CIRCUMSTANCES = {

@@ -13,9 +13,9 @@ the hash draws from the tree's records is refused. It says what its writer saw; 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -134,29 +134,3 @@ def add(tree: Path, certificates: Sequence[Certificate]) -> Path:
     ordered = tuple(kept[stratum] for stratum in sorted(kept, key=str))
     write_atomically(path, _Certificates.dump_json(ordered, indent=1, exclude_none=True).decode() + "\n")
     return path
-
-
-NOT_COMPARED = {"train_seconds", "validate_seconds", "rule"}
-"""Times differ in every run; the rule's words may be put better."""
-COMPARED = (
-    *("weights_fingerprint", "scores", "curve", "selection", "params", "flops", "serving", "train_rows"),
-    "invariants",
-)
-
-
-def differences(recorded: Record, again: Record) -> list[str]:
-    """Where a run that was repeated departs from its record: one phrase for each value that is not equal bit for bit.
-
-    Everything that the record states is compared; what only the new run states (a metric that joined) is not.
-    """
-    before, now = recorded.model_dump(mode="json"), again.model_dump(mode="json")
-    return [line for name in COMPARED for line in _differences(name, before.get(name), now.get(name))]
-
-
-def _differences(name: str, before: Any, now: Any) -> list[str]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        shared = [key for key, value in before.items() if key not in NOT_COMPARED and value is not None]
-        return [line for key in shared for line in _differences(f"{name}.{key}", before[key], now.get(key))]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return [line for i, pair in enumerate(zip(before, now)) for line in _differences(f"{name}[{i}]", *pair)]
-    return [] if before is None or before == now else [f"{name}: recorded {before!r:.60}, now {now!r:.60}"]

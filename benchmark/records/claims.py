@@ -73,7 +73,7 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
         raise UsageError(f"No claims file at {path}.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     tables = content.pop("claim", None)
     if content or not isinstance(tables, list) or not tables:

@@ -21,11 +21,12 @@ from pydantic import (
     ValidationError,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from benchmark.core.canonical import short_hash
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.files import write_atomically
+from benchmark.core.files import read_regular, write_atomically
 
 SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
@@ -38,6 +39,7 @@ LARGEST = 1e18
 
 Amount = Annotated[float, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, le=int(LARGEST))]
+Difference = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 POSSIBLE = {
     "auc": (0.0, 1.0),
@@ -171,6 +173,14 @@ class TaskScores(_Part):
     def _possible(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
         return _checked(metrics)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskScores:
+        if self.positives is not None and self.positives > self.n:
+            raise ValueError(f"{self.positives} positives among {self.n} rows")
+        if self.n == 0 and any(value is not None for value in self.metrics.values()):
+            raise ValueError("scores of no rows")
+        return self
+
 
 class TaskEpoch(_Part):
     """Test scores of a task that is served by its own best validation ``epoch``, not by the best one for all tasks."""
@@ -240,11 +250,11 @@ class Serving(_Part):
     the model before it came, so n of them take n times as much (null where no task was taken in).
     """
 
-    tasks: int
-    weights: int
-    flops: float
-    weights_added: float | None = None
-    flops_added: float | None = None
+    tasks: Count
+    weights: Count
+    flops: Amount
+    weights_added: Difference | None = None
+    flops_added: Difference | None = None
 
 
 class Seconds(_Part):
@@ -303,7 +313,7 @@ class Provenance(_Part):
     cpu: str
     gpu: str | None
     device: str
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=4096)
     jobs: int = Field(ge=1)
     deterministic: bool
     flush_denormal: bool
@@ -405,7 +415,7 @@ def laid_out(value: object, depth: int = 0) -> str:
 def read_record(path: Path) -> Record:
     """Read and validate one record; raises DamagedRecord."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise DamagedRecord(f"{path}: not a record: {error}") from error
     return parsed(data, str(path))

@@ -16,19 +16,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.core.files import write_atomically
+from benchmark.core.errors import BenchmarkError, UsageError, visible
+from benchmark.core.files import linked, write_atomically
 from benchmark.records.record import RECORD_FILE, DamagedRecord, Record, laid_out, parsed, read_record, run_directory
 
 PACKED = "records.jsonl.xz"
+MOST_DAMAGED = 20
+"""So many damaged records of a packed file are named: a small file from elsewhere may unpack to any number."""
 LONGEST_LINE = 1 << 26
 """No record is as long: what one line of a small file from elsewhere unpacks to stays bounded."""
 
 
 def check_tree(tree: Path) -> None:
-    """Raises UsageError for a directory that is no result tree."""
+    """Raises UsageError for a directory that is no result tree, or has links inside."""
     if not (tree / "runs").is_dir():
         raise UsageError(f"{tree} is no result tree: it has no directory 'runs'.")
+    refuse_links(tree)
+
+
+def refuse_links(tree: Path) -> None:
+    """Raises UsageError where a result tree has a symbolic link inside: files elsewhere would be read or replaced."""
+    if (link := linked(tree)) is not None:
+        raise UsageError(
+            f"{link} is a symbolic link. A result tree holds its own files: replace the link by what it points to, or "
+            "remove it."
+        )
 
 
 def read_records(out: Path) -> tuple[list[Record], list[str]]:
@@ -83,6 +95,7 @@ def unpack(out: Path) -> list[str]:
     path = out / "runs" / PACKED
     if not path.is_file():
         return []
+    refuse_links(out)
     problems: list[str] = []
     for directory, (_, line) in _packed(out, problems).items():
         if not (directory / RECORD_FILE).exists():
@@ -110,13 +123,14 @@ def _files(out: Path, problems: list[str]) -> dict[Path, Record]:
                 raise DamagedRecord(f"{path}: the record of {run_directory(out, record.key)} in another run's place")
             found[path.parent] = record
         except DamagedRecord as error:
-            problems.append(str(error))
+            problems.append(visible(str(error)))
     return found
 
 
 def _packed(out: Path, problems: list[str]) -> dict[Path, tuple[Record, bytes]]:
     """The records of the packed file and their lines, by the directories of their runs."""
     found: dict[Path, tuple[Record, bytes]] = {}
+    damaged = 0
     try:
         for place, line in _lines(out / "runs" / PACKED):
             try:
@@ -129,9 +143,12 @@ def _packed(out: Path, problems: list[str]) -> dict[Path, tuple[Record, bytes]]:
                         f"{place}: the record of {directory}, which is there twice or is no run's place"
                     )
             except DamagedRecord as error:
-                problems.append(str(error))
+                problems.append(visible(str(error)))
+                damaged += 1
+            if damaged == MOST_DAMAGED:
+                raise DamagedRecord(f"{place}: the {damaged}th damaged record; the rest of the file is not read")
     except DamagedRecord as error:
-        problems.append(str(error))
+        problems.append(visible(str(error)))
     return found
 
 
@@ -147,6 +164,8 @@ def _is_place(directory: Path, out: Path) -> bool:
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """The lines of a packed file, each with words for its place. Raises DamagedRecord where the file ends early."""
     try:
+        if path.exists() and not path.is_file():
+            raise DamagedRecord(f"{path}: not a regular file")
         with lzma.open(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
                 if not line.endswith(b"\n"):

@@ -20,6 +20,8 @@ from benchmark.records.tree import read_records
 
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 """The date of every file in the archive: the same content gives the same bytes."""
+HOMES = r"(?<![\w.-])/(?:home|Users)/[^/\s'\"]+"
+"""Anybody's home directory, also of a machine that this one knows nothing of."""
 SHORTEST_WORD = 3
 PICTURES = (".png", ".pdf", ".jpg")
 LEFT_OUT = ("CITATION.cff", "results/", ".github/", ".git")
@@ -32,7 +34,7 @@ class Scrubber:
     def __init__(self, words: Iterable[str], paths: Iterable[str] = ()) -> None:
         names = sorted({w for w in words if len(w) >= SHORTEST_WORD}, key=lambda w: (-len(w), w))
         whole = sorted({path.rstrip("/\\") for path in paths if len(path) > 1}, key=lambda p: (-len(p), p))
-        self._path = _pattern([rf"(?<![\w.-]){re.escape(path)}(?![\w-])" for path in whole])
+        self._path = _pattern([rf"(?<![\w.-]){re.escape(path)}(?![\w-])" for path in whole] + [HOMES])
         self._word = _pattern([rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in names])
 
     def text(self, text: str) -> str:
@@ -65,13 +67,22 @@ def anonymous_records(tree: Path, target: Path, scrubber: Scrubber) -> list[str]
     return problems
 
 
+def machines(tree: Path) -> list[str]:
+    """The names that a tree's records give to the machines of a cluster: they are looked for in every text."""
+    origins = [record.provenance for record in read_records(tree)[0] if record.provenance]
+    named = {name for origin in origins for name in (origin.host, origin.worker) if name}
+    hosts = {re.sub(r"^[a-z]+://|:\d+$", "", name) for name in named}
+    return sorted(named | hosts | {host.partition(".")[0] for host in hosts if not host[:1].isdigit()})
+
+
 def _anonymous(record: Record, scrubber: Scrubber) -> Record:
     """Names of runs hash their keys, so keys stay; commands, reasons and logs lose names and paths, commits go."""
     content = record.model_dump()
-    for part in ("reason", "log_tail", "warnings"):
+    for part in ("reason", "log_tail", "warnings", "diagnostics", "selection"):
         content[part] = scrubber.value(content[part])
     if content["provenance"]:
-        content["provenance"] = scrubber.value(content["provenance"]) | {"commit": None, "dirty": None}
+        gone = dict.fromkeys(("commit", "dirty", "host", "worker"))
+        content["provenance"] = scrubber.value(content["provenance"]) | gone
     return Record.model_validate(content)
 
 

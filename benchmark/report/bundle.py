@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.core.errors import DataError
+from benchmark.core.files import read_regular
 from benchmark.records.record import Record
-from benchmark.records.tree import read_records
+from benchmark.records.reference import reference_trees
+from benchmark.records.tree import read_records, refuse_links
 from benchmark.report import writers
 from benchmark.report.build import Report
 
@@ -21,7 +24,7 @@ NEEDED = ("method", "file", "suite")
 
 @dataclass(frozen=True)
 class Bundle:
-    """``hash`` is over the method file, the description and every record: it decides which records are run again."""
+    """``hash`` is over the method file, the description and every record: it names what was checked."""
 
     method: str
     file: Path
@@ -54,10 +57,10 @@ def read_bundle(folder: Path) -> Bundle:
     """Read a bundle. Raises DataError naming file and key."""
     path = folder / DESCRIPTION
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_regular(path).decode())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}. docs/submit.md says what a bundle holds.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not valid TOML: {error}") from error
     for key, value in content.items():
         if key not in KEYS or not isinstance(value, KEYS[key]):
@@ -65,6 +68,13 @@ def read_bundle(folder: Path) -> Bundle:
     for key in NEEDED:
         if not content.get(key):
             raise DataError(f"{path}: the key '{key}' is missing.")
+    if not content["file"].isprintable():
+        raise DataError(f"{path}: file = {content['file']!r} is no name of a file.")
+    if content["suite"] not in reference_trees():
+        raise DataError(
+            f"{path}: suite = {content['suite']!r} has no reference results. With them: {', '.join(reference_trees())}."
+        )
+    refuse_links(folder)
     file = folder / content["file"]
     if file.resolve().parent != folder.resolve() or file.suffix != ".py" or not file.is_file():
         raise DataError(f"{path}: file = '{content['file']}' has to be a Python file in the bundle itself.")
@@ -75,13 +85,25 @@ def read_bundle(folder: Path) -> Bundle:
     return Bundle(content["method"], file, content["suite"], tuple(records), tuple(damaged), digest.hexdigest())
 
 
-def chosen(bundle: Bundle, count: int) -> list[Record]:
-    """Records to run again: the sender cannot know which without changing them."""
+FIRST_ARMS = ("stage0", "scratch", "joint")
+"""Arms that are drawn last: the claims of a bundle are about what adds the new task."""
+
+
+def drawn(bundle: Bundle, count: int, seed: str) -> list[Record]:
+    """``count`` of the bundle's records to run again, drawn by the checker's own ``seed``: records of the arms that add
+    the new task first, each arm once before any twice."""
+    own = [record for record in bundle.records if record.key.method == bundle.method]
 
     def place(record: Record) -> bytes:
-        return hashlib.blake2b(f"{bundle.hash} {record.run_id}".encode()).digest()
+        return hashlib.blake2b(f"{seed} {record.run_id}".encode()).digest()
 
-    return sorted((r for r in bundle.records if r.key.method == bundle.method), key=place)[:count]
+    shuffled = sorted(own, key=place)
+    turns: Counter[str] = Counter()
+    order = []
+    for record in shuffled:
+        order.append((record.key.arm in FIRST_ARMS, turns[record.key.arm], place(record), record))
+        turns[record.key.arm] += 1
+    return [record for *_, record in sorted(order, key=lambda entry: entry[:3])][:count]
 
 
 def row(made: Report, method: str, titles: Mapping[str, str]) -> list[str]:

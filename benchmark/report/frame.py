@@ -13,6 +13,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.records.record import Record
 from benchmark.report.measures import machine_kind
+from benchmark.report.writers import spreadsheet_safe
 
 METRICS = ("auc", "pr_auc", "log_loss", "normalised_entropy", "calibration_error", "r2", "rmse", "mae")
 """Metrics that lead, in this order; others that a record has follow by name."""
@@ -92,8 +93,9 @@ def export(path: Path, table: Sequence[Mapping[str, Any]]) -> Path:
         raise UsageError(f"--export {path}: the name has to end in {' or '.join(ENDINGS)}.")
     if path.suffix == ".csv":
         stream = io.StringIO()
-        writer = csv.DictWriter(stream, list(table[0]) if table else [], lineterminator="\n")
-        writer.writeheader()
+        names = list(table[0]) if table else []
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
+        writer.writerow({name: spreadsheet_safe(name) for name in names})
         writer.writerows(table)
         write_atomically(path, stream.getvalue())
         return path

@@ -68,7 +68,7 @@ def comma_separated(table: Table) -> str:
         header.append(column.key)
         if column.kind != "text":
             header += [f"{column.key}{suffix}" for suffix in ("_half_width", "_n", "_code", "_marks")]
-    writer.writerow(header)
+    writer.writerow([spreadsheet_safe(name) for name in header])
     for row in table.rows:
         line: list[Any] = []
         for column in table.columns:

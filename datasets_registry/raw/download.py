@@ -74,7 +74,7 @@ def offered(url: str) -> int | None:
             length = answer.headers.get("Content-Length") or ""
     except (DownloadError, OSError, HTTPException, ValueError):
         return None
-    return int(length) if length.isdigit() else None
+    return int(length) if length.isdecimal() and length.isascii() else None
 
 
 def _probe(url: str) -> None:
@@ -140,7 +140,7 @@ def _transfer(url: str, target: Path, report: Report | None, limit: int | None) 
             raise OSError("the server goes on with another file than the one that was begun; from the beginning")
         if not resumed:
             have = 0
-        total = have + int(length) if length and length.isdigit() else None
+        total = have + int(length) if length and length.isdecimal() and length.isascii() else None
         if limit is not None and (total or 0) > limit:
             discard(target)
             raise DownloadError(f"the server offers {total:,} bytes where at most {limit:,} are expected")
@@ -195,7 +195,7 @@ def _goes_on(answer: Any, have: int, about: Path) -> bool:
     """Whether the answer is the rest, from byte ``have`` on, of the file that was begun."""
     found = re.fullmatch(rf"bytes {have}-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     length = answer.headers.get("Content-Length") or ""
-    if answer.status != 206 or found is None or not length.isdigit():
+    if answer.status != 206 or found is None or (not length.isdecimal() and length.isascii()):
         return False
     total = have + int(length)
     if int(found[1]) != total - 1 or found[2] not in ("*", str(total)):

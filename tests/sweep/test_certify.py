@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from benchmark.core.programs import ROOT
-from benchmark.records.certificates import CERTIFICATES, Stratum, differences, draw
+from benchmark.records.agreement import differences
+from benchmark.records.certificates import CERTIFICATES, Stratum, draw
 from benchmark.records.tree import read_records
 from tests.sweep.tiny import __file__ as tiny_file
 from tests.sweep.trees import HERE
