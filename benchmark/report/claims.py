@@ -21,6 +21,7 @@ from typing import Any
 from benchmark.records.claims import Claim, parse_claims
 from benchmark.records.guard import reasons_against
 from benchmark.records.record import Record
+from benchmark.records.saturation import saturated_tasks
 from benchmark.report import stats
 from benchmark.report.comparisons import Comparison
 from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
@@ -169,7 +170,7 @@ def _verdict(group: Group, claim: Claim, problem: str, contests: list[_Contest],
         high,
         shown.item.detectable,
         contest=shown.words,
-        found="; ".join(filter(None, (_in_words(claim, shown.item), spoken))),
+        found="; ".join(filter(None, (_in_words(claim, shown.item), spoken, *_tasks(group, claim)[1]))),
         deciding=shown.item.deciding(claim.question == "better") if word == "undecided" else "",
         table=shown.table,
         row=shown.row,
@@ -243,11 +244,12 @@ def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], st
     if not subject:
         return [], f"runs of {claim.method} in arm {claim.arm}"
     variant, arm = subject[0]
+    tasks, saturated = _tasks(group, claim)
+    if not tasks and saturated:
+        return [], f"a task with headroom: {'; '.join(saturated)}"
     if claim.question == "no_harm":
-        found = [_harm(group, slug, claim, variant, arm, task) for task in group.old_tasks]
+        found = [_harm(group, slug, claim, variant, arm, task) for task in tasks]
         return [contest for contest in found if contest.item.sample.values], f"runs of {claim.method} in arm {arm}"
-    named = {"old": group.old_tasks, "new": group.new_tasks}
-    tasks = named[claim.tasks] if isinstance(claim.tasks, str) else claim.tasks
     methods = claim.against or tuple(dict.fromkeys(v.method for v in group.variants if v.method != SINGLE_TASK))
     arms = claim.against_arms or (claim.arm,)
     opponents = [row for method in methods for name in arms for row in _rows(group, method, name)]
@@ -263,6 +265,17 @@ def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], st
             if contest.item.sample.values:
                 made.append(contest)
     return made, lacking
+
+
+def _tasks(group: Group, claim: Claim) -> tuple[list[str], list[str]]:
+    """The tasks that a claim is judged on, and what is said of those that are left out as saturated."""
+    named = {"old": group.old_tasks, "new": group.new_tasks}
+    asked = claim.tasks if claim.question != "no_harm" else "old"
+    tasks = named[asked] if isinstance(asked, str) else asked
+    saturated = (
+        saturated_tasks(group.records, lambda task: _margin(group, claim, task)) if group.options.guarded else {}
+    )
+    return [task for task in tasks if task not in saturated], [saturated[task] for task in tasks if task in saturated]
 
 
 def _holds(other: tuple[Variant, str], subject: tuple[Variant, str]) -> bool:

@@ -17,6 +17,7 @@ from benchmark.planning.suite import load_suite
 from benchmark.records.claims import Claim, read_claims
 from benchmark.records.record import read_record, run_directory, run_id, write_record
 from benchmark.records.row_noise import row_noise
+from benchmark.records.saturation import saturated_tasks
 from benchmark.records.tree import read_records
 from benchmark.report import claims as judging
 from benchmark.report import published, stats
@@ -541,3 +542,24 @@ def test_no_claim_is_stated_from_an_unfair_comparison() -> None:
     two = [*refused, *(replace(verdict, problem="other", word="supported") for verdict in refused)]
     (row, _) = judging.overall(two).rows
     assert (row.cells["refused"].value, row.cells["supported"].value) == (1, 1)
+
+
+def test_a_task_without_headroom_is_flagged_and_out_of_claims() -> None:
+    records = made.study({"shared_bottom": 0.940, "mpt_rec": 0.946}, range(3))
+    validation = {"income": 0.95, "marital": 0.994, "education": 0.87}
+    for record in records:
+        record.key.track, record.key.search_passes = "equal", 20.0
+        for epoch in record.curve:
+            epoch.validation = {task: {"auc": validation[task]} for task in epoch.validation}
+    (said,) = saturated_tasks(records, lambda task: 0.001).values()
+    assert said.startswith("marital is saturated") and "17% of what it lacks to 1" in said
+    assert saturated_tasks(records, lambda task: 0.0005) == {}
+    assert set(saturated_tasks(records, lambda task: 0.01)) == set(validation) - {"education"}
+    old = claim(name="old", arm="stage0", tasks="old")
+    named = claim(name="named", tasks=("marital",))
+    harm = claim(name="harm", arm="finetune", question="no_harm", margin=0.04)
+    stated = {v.claim.name: v for v in judging.judge(records, (old, named, harm), TITLES)}
+    judged = {v.claim.name: v for v in judging.judge(records, (old, named, harm), TITLES, guarded=True)}
+    assert "marital" not in judged["old"].contest and "marital is saturated" in judged["old"].found
+    assert judged["named"].word == "not run" and "marital is saturated" in judged["named"].deciding
+    assert stated["harm"].contest.startswith("marital") and judged["harm"].word == "not run"  # income has .05, 4 %
