@@ -178,9 +178,25 @@ class Dataset:
         if both:
             raise UsageError(f"dataset '{self.name}': a label is among the features: {', '.join(both)}.")
         self._check_sequences(names)
+        self._check_tasks(names)
+
+    def _check_tasks(self, names: list[str]) -> None:
+        """Raises UsageError for a space that is no other task or leads back to its own, and for unknown features."""
+        spaces = {task.name: task.space for task in self.tasks}
         for task in self.tasks:
             if task.space is not None and task.space not in names:
-                raise UsageError(f"dataset '{self.name}': task '{task.name}' has the unknown space '{task.space}'.")
+                text = unknown_name("space", task.space, names, "It has to be a task.")
+                raise UsageError(f"dataset '{self.name}': task '{task.name}': {text}")
+            seen, space = [task.name], task.space
+            while space is not None:
+                if space in seen:
+                    way = " -> ".join([*seen, space])
+                    raise UsageError(
+                        f"dataset '{self.name}': task '{task.name}' is defined on its own positive rows ({way}); a "
+                        "space is another task, and no circle."
+                    )
+                seen.append(space)
+                space = spaces[space]
 
     def _check_sequences(self, tasks: list[str]) -> None:
         """Raises UsageError for a sequence that shares or is built of what is not there."""

@@ -11,11 +11,15 @@
 
 Optional: ``title``, ``licence``, ``citation``, ``home_page``, ``delimiter`` (found from the header if it is left out),
 ``decimal = ","`` for numbers like 3,14, ``ignore`` (columns of no use; a column that is named nowhere is an error),
-``tags = { genres = "|" }`` (multi-valued columns with their separator), ``time``
-and ``group`` (columns for splits and profiles, not inputs unless listed), ``split`` ("random", with ``time`` also
+``tags = { genres = "|" }`` (multi-valued columns with their separator, or with a table: ``separator``, ``length``, by
+default 8, and ``keep``, "first" or "last"), ``time`` (whole numbers or ISO timestamps) and ``group`` (numbers or text):
+columns for splits, histories and profiles, not inputs unless listed, ``split`` ("random", with ``time`` also
 "time", with both "user_order"), ``min_count``, ``allow_leaks``, ``funnel`` (tasks, earlier first, of which each happens
 only where the one before it did, though all have labels on every row), and per task a table ``[tasks.purchase]`` with
-``space``, ``excludes``, ``kind`` ("regression") or ``title``. Paths are relative to the schema file.
+``space``, ``excludes``, ``kind`` ("regression"), ``positive`` (``">= 4"``) or ``title``. A table
+``[sequences.history]`` makes an ordered input: ``shares`` (the column with the same values), ``length``, ``keep`` and
+either ``separator`` (a column of that name holds it) or ``when`` (a task, or "*": the encoder builds it from earlier
+rows of the group). Paths are relative to the schema file.
 In ``categorical``, ``numeric`` and ``ignore`` a name may be a pattern (``"f_*"``): it takes the file's columns that fit
 and that no other key names.
 
@@ -37,15 +41,13 @@ from typing import Any
 from benchmark.core.errors import DataError, UsageError, unknown_name
 from datasets_registry.base import Feature
 from datasets_registry.catalogue import DATASETS
+from datasets_registry.encoding import cells
 from datasets_registry.encoding.own import Hub, OwnDataset, delimiter_of, header
 from datasets_registry.schema import Task
+from datasets_registry.schema_keys import KEYS, check_types
 
-TAG_LENGTH = 8
+TAG_LENGTH, SEQUENCE_LENGTH = 8, 50
 _PATTERN = re.compile(r"[*?]")
-_KEYS = (
-    "name files title licence citation home_page categorical numeric tags ignore old_tasks new_tasks time group split "
-    "min_count delimiter decimal allow_leaks funnel tasks hub revision config data_files streaming"
-).split()
 
 
 def load_file(path: str | Path) -> list[str]:
@@ -68,14 +70,14 @@ def read_schema(path: Path) -> OwnDataset:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: no readable schema file: {error}") from error
     for key in content:
-        if key not in _KEYS:
-            raise UsageError(f"{path}: {unknown_name('key', key, _KEYS)}")
+        if key not in KEYS:
+            raise UsageError(f"{path}: {unknown_name('key', key, KEYS)}")
     for key in ("name", "files", "old_tasks"):
         if not content.get(key):
             raise UsageError(
                 f"{path}: the key '{key}' is missing; see the docstring of datasets_registry/schema_file.py."
             )
-    _check_types(path, content)
+    check_types(path, content)
     if bool(content.get("hub")) != bool(content.get("revision")):
         raise UsageError(f"{path}: hub and revision go together.")
     if content.get("hub") and not re.fullmatch(r"[0-9a-f]{40}", content["revision"]):
@@ -105,38 +107,6 @@ def read_schema(path: Path) -> OwnDataset:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _check_types(path: Path, content: Mapping[str, Any]) -> None:
-    """Raises UsageError for a value that is not of its key's kind."""
-
-    def texts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(part, str) and part for part in value)
-
-    for key, value in content.items():
-        if key in ("categorical", "numeric", "ignore", "old_tasks", "new_tasks", "allow_leaks", "funnel"):
-            good, kind = texts(value), "a list of names"
-        elif key == "min_count":
-            good, kind = isinstance(value, int) and not isinstance(value, bool) and value >= 1, "a whole number from 1"
-        elif key in ("tags", "files", "data_files") and isinstance(value, dict):
-            good, kind = all(isinstance(part, str) and part for part in value.values()), "a table of texts"
-        elif key == "tasks":
-            good, kind = isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()), "tables"
-        elif key == "streaming":
-            good, kind = isinstance(value, bool), "true or false"
-        elif key == "decimal":
-            good, kind = value in (".", ","), "a point or a comma"
-        elif key == "delimiter":
-            good, kind = isinstance(value, str) and len(value) == 1 and value not in '"\r\n\0', "one character"
-        else:
-            good, kind = isinstance(value, str) and "\0" not in value and key != "tags", "a text"
-        if not good:
-            raise UsageError(f"{path}: '{key}' has to be {kind}, not {value!r:.80}.")
-    for task, options in content.get("tasks", {}).items():
-        for key, value in options.items():
-            if not (texts(value) if key == "excludes" else isinstance(value, str | bool)):
-                kind = "a list of names" if key == "excludes" else "a text"
-                raise UsageError(f"{path}: [tasks.{task}] {key} has to be {kind}, not {value!r:.80}.")
-
-
 def _dataset(
     path: Path, content: dict[str, Any], paths: dict[str, Path], hub_splits: dict[str, str], tasks: list[str]
 ) -> OwnDataset:
@@ -148,26 +118,24 @@ def _dataset(
     split = content.get("split", splits[0])
     if split not in splits:
         raise UsageError(f"{path}: {unknown_name('split', split, splits, 'Some need a time or group column.')}")
-    tags, few = content.get("tags", {}), content.get("min_count", 1)
+    declared, positive = _tasks(content, tasks)
+    columns = content.get("sequences", {}) | _tags(content)
     return OwnDataset(
         name=content["name"],
         title=content.get("title", content["name"]),
-        tasks=tuple(Task(name, **_listed(content.get("tasks", {}).get(name, {}))) for name in tasks),
+        tasks=declared,
         old_tasks=tuple(content["old_tasks"]),
         new_tasks=tuple(content.get("new_tasks", ())),
         funnel=tuple(content.get("funnel", ())),
-        features=(
-            *(Feature(name, min_count=few) for name in content.get("categorical", ())),
-            *(Feature(name, min_count=few, length=TAG_LENGTH) for name in tags),
-            *(Feature(name, "numeric") for name in content.get("numeric", ())),
-        ),
+        features=_features(content),
         **{key: content.get(key, "") for key in ("licence", "citation", "home_page")},
         size="own files",
         split=split,
         splits=splits,
         allow_leaks=tuple(content.get("allow_leaks", ())),
         paths=paths,
-        tags=tags,
+        tags={name: options["separator"] for name, options in columns.items() if "separator" in options},
+        positive=positive,
         ignore=tuple(content.get("ignore", ())),
         time=time,
         group=group,
@@ -184,6 +152,50 @@ def _dataset(
     )
 
 
+def _tasks(content: Mapping[str, Any], names: list[str]) -> tuple[tuple[Task, ...], dict[str, str]]:
+    """The tasks, and the comparisons that make the labels of some. Raises UsageError."""
+    inputs = [name for key in ("categorical", "numeric", "tags", "sequences") for name in content.get(key, ())]
+    tables = {name: dict(content.get("tasks", {}).get(name, {})) for name in names}
+    positive = {name: table.pop("positive") for name, table in tables.items() if "positive" in table}
+    for name, table in tables.items():
+        for excluded in table.get("excludes", ()):
+            if excluded not in inputs:
+                raise UsageError(f"[tasks.{name}] excludes: {unknown_name('input', excluded, inputs)}")
+    for name, text in positive.items():
+        if tables[name].get("kind", "binary") != "binary":
+            raise UsageError(f"[tasks.{name}]: positive makes a binary label; leave out either it or kind.")
+        cells.comparison(text)
+    return tuple(Task(name, **_listed(tables[name])) for name in names), positive
+
+
+def _tags(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: {"separator": tag} if isinstance(tag, str) else tag for name, tag in content.get("tags", {}).items()}
+
+
+def _features(content: Mapping[str, Any]) -> tuple[Feature, ...]:
+    few = content.get("min_count", 1)
+    return (
+        *(Feature(name, min_count=few) for name in content.get("categorical", ())),
+        *(
+            Feature(name, min_count=few, length=tag.get("length", TAG_LENGTH), keep=tag.get("keep", ""))
+            for name, tag in _tags(content).items()
+        ),
+        *(Feature(name, "numeric") for name in content.get("numeric", ())),
+        *(
+            Feature(
+                name,
+                "sequence",
+                min_count=few,
+                length=options.get("length", SEQUENCE_LENGTH),
+                keep=options.get("keep", ""),
+                shares=options.get("shares", ""),
+                when=options.get("when", ""),
+            )
+            for name, options in content.get("sequences", {}).items()
+        ),
+    )
+
+
 def _expand(content: dict[str, Any], paths: Mapping[str, Path], tasks: list[str]) -> None:
     """Find the delimiter and replace patterns by the columns of the first file that fit and are named nowhere else.
 
@@ -193,7 +205,13 @@ def _expand(content: dict[str, Any], paths: Mapping[str, Path], tasks: list[str]
     content.setdefault("delimiter", delimiter_of(first) if first else ",")
     lists = [key for key in ("categorical", "numeric", "ignore") if content.get(key)]
     plain = {name for key in lists for name in content[key] if not _PATTERN.search(name)}
-    taken = plain | {*tasks, *content.get("tags", {}), content.get("time"), content.get("group")}
+    taken = plain | {
+        *tasks,
+        *content.get("tags", {}),
+        *content.get("sequences", {}),
+        content.get("time"),
+        content.get("group"),
+    }
     if all(not _PATTERN.search(name) for key in lists for name in content[key]):
         return
     if first is None:

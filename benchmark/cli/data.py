@@ -16,7 +16,7 @@ from benchmark.cli import terminal
 from benchmark.cli.listing import list_datasets, list_methods, list_suites
 from benchmark.cli.options import data_option, dataset_argument, load_plugins, plugin_files
 from benchmark.cli.progress import prepare_with_progress
-from benchmark.core.errors import BenchmarkError, visible
+from benchmark.core.errors import BenchmarkError, DataError, visible
 
 if TYPE_CHECKING:
     from datasets_registry.encoding.store import EncodedDataset
@@ -90,10 +90,16 @@ def fetch(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> Non
 def validate(dataset: str, data_dir: Path | None, **files: tuple[Path, ...]) -> int:
     """Check every row of a dataset's raw files.
 
-    Errors name file, line and column. Where the data is encoded already, what was odd about it is said, too.
+    Errors name file, line and column. Where the data is encoded already, what was odd about it is said, too; own files
+    are encoded for it: a task without positives, one class in the test split, cells that are cut, a leak.
     """
     load_plugins(**files)
     problems = datasets_registry.validate(dataset, data_dir=data_dir)
+    if not problems and datasets_registry.find(dataset).local_files():  # own files: what only the splits show
+        try:
+            prepare_with_progress(dataset, data_dir, Console())
+        except DataError as error:
+            problems = [str(error)]
     for line in problems:
         click.echo(visible(line), err=True)
     click.echo(f"{dataset}: {counted(len(problems), 'problem') if problems else 'no problem found'}")

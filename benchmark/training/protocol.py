@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 
 from benchmark.core.errors import UsageError
 from benchmark.records.lineage import known_before
-from benchmark.records.record import Epoch, Key, Measured, TaskEpoch
+from benchmark.records.record import Epoch, Key, Measured, TaskEpoch, TaskScores
 from benchmark.spec.arms import ARMS, OWN_TRAINING, Arm
 from benchmark.spec.budget import Budget
 from benchmark.spec.labels import without_share
@@ -46,6 +46,7 @@ Predictions = dict[str, NDArray[np.float32]]
 
 
 Counted = TypeVar("Counted")
+BELOW_CHANCE = 3.0  # standard errors under 0.5 from which an AUC is no accident
 
 
 class InvariantBroken(Exception):
@@ -182,11 +183,25 @@ def _scored(
     vault = Vault(data, held_out.order)
     for name, logits in predictions.items():
         outcome.scores[name], outcome.labels[name] = vault.score(data.tasks[name], logits)
+    outcome.warnings += _below_chance(outcome.scores)
     if result.by_task:
         outcome.by_task_epoch = _by_task_epoch(result, predictions, held_out, data, model)
     outcome.predictions = predictions
     outcome.inspected = held_out.inspect(model)
     return _measured(outcome, model)
+
+
+def _below_chance(scores: Mapping[str, TaskScores]) -> list[str]:
+    """A sentence for each binary task that is ranked the wrong way round, beyond what the test rows' noise explains."""
+    warnings = []
+    for name, score in scores.items():
+        auc, error = score.metrics.get("auc"), score.auc_standard_error
+        if auc is not None and error is not None and auc + BELOW_CHANCE * error < 0.5:
+            warnings.append(
+                f"task '{name}': AUC {auc:.3f} on the test rows is far below chance (0.5, standard error {error:.3f}): "
+                "too few epochs or positives to learn it, or labels that follow the inputs the other way round there."
+            )
+    return warnings
 
 
 def _measured(outcome: Outcome, model: MultiTaskModel) -> Outcome:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError, DataUnavailable
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
+from datasets_registry.encoding import cells
+from datasets_registry.schema import Task
 
 if TYPE_CHECKING:
-    from datasets_registry.encoding.delimited import Layout
+    from datasets_registry.encoding.delimited import Column, Layout
 
 PARTS = {"train": 0, "valid": 1, "test": 2, "all": 0}
 
@@ -67,10 +69,11 @@ class OwnDataset(Dataset):
     delimiter: str = ","
     decimal: str = "."
     hub: Hub = dataclasses.field(default_factory=Hub)
+    positive: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def configuration(self) -> str:
         hub = (self.hub.repository, self.hub.revision, self.hub.config, self.hub.data_files, dict(self.hub.splits))
-        return repr((dict(self.tags), self.time, self.group, self.delimiter, self.decimal, hub))
+        return repr((dict(self.tags), self.time, self.group, self.delimiter, self.decimal, hub, dict(self.positive)))
 
     def local_files(self) -> Mapping[str, Path]:
         return self.paths
@@ -92,7 +95,7 @@ class OwnDataset(Dataset):
 
         found = None
         if not _is_parquet(path):
-            for found in delimited.check(path, self.layout()):
+            for found in delimited.check(path, self.layout(path)):
                 yield found
         if found is None:  # what no single cell shows: columns, kinds, numbers that are too large
             from datasets_registry.encoding.encode import finite
@@ -105,18 +108,20 @@ class OwnDataset(Dataset):
                         finite(to_arrow(chunk.features[feature.name]), feature, self.name, rows)
                 rows += len(next(iter(columns.values())))
 
-    def layout(self) -> Layout:
-        """Columns of the delimited files."""
+    def layout(self, path: Path | None = None) -> Layout:
+        """Columns of the delimited files; the form of times is taken from the first row of ``path``."""
         from datasets_registry.encoding.delimited import Column, Layout
 
         columns = {name: Column(name, "skip") for name in self.ignore}
-        columns |= {name: Column(name, "integer") for name in (self.time, self.group) if name}
-        columns |= {
-            f.name: Column(f.name, "text" if f.kind == "categorical" else "number", empty=True) for f in self.features
-        }
+        if self.time:
+            kind = "integer" if path is None else cells.time_kind(path, self.delimiter, self.time)
+            columns[self.time] = Column(self.time, kind, advice="" if kind == "integer" else "; write all times alike")
+        if self.group:
+            columns[self.group] = Column(self.group, "id", advice="; every row needs its group")
+        given = [feature for feature in self.features if not feature.built]
+        columns |= {f.name: Column(f.name, "number" if f.kind == "numeric" else "text", empty=True) for f in given}
         for task in self.tasks:
-            bounds = (0, 1) if task.kind == "binary" else (None, None)
-            columns[task.name] = Column(task.name, "number", low=bounds[0], high=bounds[1], empty=True)
+            columns[task.name] = self._label_column(task)
         return Layout(
             tuple(columns.values()),
             self.delimiter,
@@ -127,13 +132,23 @@ class OwnDataset(Dataset):
             decimal=self.decimal,
         )
 
+    def _label_column(self, task: Task) -> Column:
+        from datasets_registry.encoding.delimited import Column
+
+        if task.kind == "regression":
+            return Column(task.name, "number", empty=True)
+        if task.name in self.positive:
+            text = isinstance(cells.comparison(self.positive[task.name])[1], str)
+            return Column(task.name, "text" if text else "number", empty=True)
+        return Column(task.name, "flag", low=0, high=1, empty=True, advice=cells.rating(task.name))
+
     def _columns(self, path: Path, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
         if _is_parquet(path):
             yield from self._parquet(path, chunk_rows)
             return
         from datasets_registry.encoding import delimited
 
-        for batch in delimited.read(path, self.layout(), chunk_rows):
+        for batch in delimited.read(path, self.layout(path), chunk_rows):
             yield {name: batch[name] for name in batch.schema.names}
 
     def _parquet(self, path: Path, chunk_rows: int) -> Iterator[Mapping[str, Any]]:
@@ -162,20 +177,19 @@ class OwnDataset(Dataset):
         import numpy as np
 
         keys = {}
-        for key, column in (("time", self.time), ("group", self.group)):
-            if column:
-                keys[key] = _integers(columns[column], path, column)
+        if self.time:
+            keys["time"] = cells.times(columns[self.time], path, self.time)
+        if self.group:
+            keys["group"] = cells.groups(columns[self.group], path, self.group)
         labels = {}
         for task in self.tasks:
-            values = _numbers(columns[task.name], path, task.name)
             if task.kind == "regression":
-                labels[task.name] = values.astype(np.float32)
+                labels[task.name] = _numbers(columns[task.name], path, task.name).astype(np.float32)
                 continue
-            wrong = ~((values == 0) | (values == 1) | np.isnan(values))
-            if wrong.any():
-                raise DataError(f"{path}, column {task.name}: label {values[wrong][0]:g} is neither 0 nor 1.")
+            positive = cells.comparison(self.positive[task.name]) if task.name in self.positive else None
+            values = cells.flags(columns[task.name], path, task.name, positive)
             labels[task.name] = np.where(np.isnan(values), UNDEFINED, values).astype(np.uint8)
-        features = {f.name: self._feature(f, columns[f.name], path) for f in self.features}
+        features = {f.name: self._feature(f, columns[f.name], path) for f in self.features if not f.built}
         return Chunk(features, labels, part, keys)
 
     def _feature(self, feature: Feature, column: Any, path: Path) -> Any:
@@ -188,6 +202,10 @@ class OwnDataset(Dataset):
             feature.name in self.tags or not pa.types.is_string(column.type.value_type)
         ):
             column = column.cast(column.type.value_type)
+        if pa.types.is_large_string(column.type):  # what pandas writes
+            column = column.cast(pa.string())
+        elif pa.types.is_large_list(column.type):
+            column = column.cast(pa.list_(column.type.value_type))
         try:
             if feature.name in self.tags:
                 return column if pa.types.is_list(column.type) else pc.split_pattern(column, self.tags[feature.name])
@@ -238,16 +256,3 @@ def _numbers(column: Any, path: Path, name: str) -> Any:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{path}, column {name}: not numeric ({error}).") from error
     return to_numpy(numbers.fill_null(float("nan")) if numbers.null_count else numbers)
-
-
-def _integers(column: Any, path: Path, name: str) -> Any:
-    import pyarrow as pa
-
-    from datasets_registry.encoding.vocabulary import to_numpy
-
-    try:
-        return to_numpy(column.cast(pa.int64()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, DataError) as error:
-        raise DataError(
-            f"{path}, column {name}: a time or group must be a whole number in every row ({error})."
-        ) from error

@@ -227,3 +227,11 @@ def test_initialisation_warns_when_it_replaces_what_a_constructor_set():
     warnings = initialise(torch.nn.Sequential(layer), ("d", "m", 0))
     assert len(warnings) == 1 and "0.weight" in warnings[0]
     assert initialise(torch.nn.Sequential(torch.nn.Linear(16, 16)), ("d", "m", 0)) == []
+
+
+def test_an_auc_far_below_chance_is_said():
+    turned = execute(key("joint"), FakeData(test_noise=1.0), CPU)  # every test label flipped
+    said = [warning for warning in turned.warnings if "below chance" in warning]
+    assert len(said) == 3 and turned.scores["a"].metrics["auc"] < 0.3
+    plain = execute(key("joint"), FakeData(), CPU)
+    assert not any("below chance" in warning for warning in plain.warnings)
