@@ -12,9 +12,10 @@ from benchmark.cli.progress import ProgressDisplay
 from benchmark.cli.sweep import Sweep, warn
 from benchmark.execution.executor import execute_plan, open_tree
 from benchmark.planning.plan import Plan, Run, make_plan
+from benchmark.planning.tracks import untuned
 from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record
-from benchmark.tuning.equal import Halving, cost, entries, rounds, sample_name, untuned, with_found
+from benchmark.tuning.equal import Halving, cost, entries, rounds, sample_name, with_found
 from benchmark.tuning.files import worth, write_equal, write_worth
 
 TRIALS = "search"

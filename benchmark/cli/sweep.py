@@ -34,9 +34,10 @@ from benchmark.execution.places import devices, runs_per_gpu
 from benchmark.planning.estimate import at_hand, total_seconds
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
+from benchmark.planning.tracks import to_search, untuned
 from benchmark.records.record import Record
 from benchmark.training.backend import visible_gpus
-from benchmark.tuning.equal import cost, describe, to_search, untuned
+from benchmark.tuning.equal import cost, describe
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS

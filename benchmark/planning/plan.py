@@ -14,6 +14,7 @@ from benchmark.planning.fitting import NEAR, fitted, no_room, size_option, too_f
 from benchmark.planning.funnels import unfit, with_funnel
 from benchmark.planning.problems import NoProblem, Problem, problems
 from benchmark.planning.suite import Suite
+from benchmark.planning.tracks import check_track, passes
 from benchmark.records.lineage import parent_key, stage0_key
 from benchmark.records.record import Key, run_directory, run_id
 from benchmark.spec.arms import ARMS, JOINT, SCRATCH, STAGE0
@@ -112,7 +113,7 @@ def make_plan(suite: Suite, unavailable: dict[str, str] | None = None, look: Loo
     for run in plan.runs:
         unique.setdefault(run.id, run)  # problems share runs
     plan.runs = list(unique.values())
-    _check_track(plan)
+    check_track(suite, [run.key for run in plan.runs])
     return plan
 
 
@@ -244,7 +245,7 @@ class _Planner:
             seed=self.seed,
             arm_config=ARMS[arm].resolve(suite.arm_config_on(problem.name, entry.method, arm)),
             track=suite.track,
-            search_passes=_passes(suite, problem.name, entry.method, arm),
+            search_passes=passes(suite, problem.name, entry.method, arm),
         )
 
     def _reference(self, entry: _Entry, arm: str, tasks: list[str]) -> Key:
@@ -321,63 +322,6 @@ def own_config(method: str, dataset: str) -> dict[str, object] | None:
 
 def _preset(method: str, dataset: str) -> Mapping[str, object]:
     return METHODS.get(method).info.presets.get(dataset.partition("@")[0], {})
-
-
-def _check_track(plan: Plan) -> None:
-    """A tuned suite's methods, the single-task reference among them, have all been searched with equal trials: a gain
-    over a reference or a rival that had none would be no gain. Raises UsageError."""
-    suite = plan.suite
-    if suite.track == "equal":
-        return _check_passes(plan)
-    if suite.track != "tuned":
-        return
-    place = suite.config_file or f"suite {suite.name}"
-    planned = dict.fromkeys((run.key.dataset, run.key.method) for run in plan.runs)
-    spent = {(dataset, method): suite.searched(dataset, method) for dataset, method in planned}
-    if missing := [pair for pair, searched in spent.items() if searched is None]:
-        dataset = missing[0][0]
-        methods = ",".join(method for where, method in missing if where == dataset)
-        raise UsageError(
-            f'{place}: the track is "tuned", and no config was searched for {methods} on {dataset}. Next: python '
-            f"run_all.py tune --suite {suite.name} --datasets {dataset} --methods {methods} --out DIR, with the DIR of "
-            "that file."
-        )
-    trials = {pair: searched.trials for pair, searched in spent.items() if searched is not None}
-    if len(set(trials.values())) > 1:
-        said = ", ".join(f"{method} on {dataset} {number}" for (dataset, method), number in trials.items())
-        raise UsageError(
-            f'{place}: the track "tuned" compares equal trials, and there were: {said}. The same search with --trials '
-            f"{max(trials.values())} goes on with those that had fewer."
-        )
-
-
-def _check_passes(plan: Plan) -> None:
-    """Every method and arm of the track "equal" was searched with the same passes over the rows. Raises UsageError."""
-    lacking = [run for run in plan.runs if not (fits_itself(run.key.method) or run.key.search_passes)]
-    if lacking:
-        cells = dict.fromkeys(f"{run.key.dataset}/{run.key.method}/{run.key.arm}" for run in lacking)
-        raise UsageError(
-            f'suite {plan.suite.name}: the track is "equal", and nothing was searched for {", ".join(cells)}. '
-            f"Next: python run_all.py --suite {plan.suite.name}, which makes the search first."
-        )
-    spent = {run.key.search_passes for run in plan.runs if not fits_itself(run.key.method)}
-    if len(spent) > 1:
-        said = ", ".join(f"{passes:g}" for passes in sorted(spent))
-        raise UsageError(
-            f'suite {plan.suite.name}: the track "equal" compares equal searches, and there were some of {said} passes.'
-        )
-
-
-def fits_itself(method: str) -> bool:
-    """Whether a method chooses its own settings on validation rows while it fits, so that no search serves it."""
-    return METHODS.get(method).fit is not None
-
-
-def _passes(suite: Suite, dataset: str, method: str, arm: str) -> float:
-    """Passes that the search of a run's config took; stage 0 and joint training share theirs."""
-    own = arm if ARMS[arm].reads_stage0 else ""
-    searched = suite.searched(dataset, method, own) if suite.track == "equal" else None
-    return (searched.passes or 0.0) if searched is not None else 0.0
 
 
 def _check_dataset_config(suite: Suite) -> None:

@@ -22,8 +22,9 @@ import numpy as np
 
 from benchmark.core.errors import UsageError
 from benchmark.core.seeding import stream_seed
-from benchmark.planning.plan import REFERENCE_METHOD, Run, fits_itself, make_plan
+from benchmark.planning.plan import REFERENCE_METHOD, Run, make_plan
 from benchmark.planning.suite import SearchBudget, Searched, Suite
+from benchmark.planning.tracks import fits_itself, untuned
 from benchmark.records.record import Record, run_id
 from benchmark.spec.arms import ARMS, JOINT, SCRATCH
 from benchmark.tuning.space import DIGITS, described
@@ -285,16 +286,6 @@ def sample_name(dataset: str, rows: int, budget: SearchBudget) -> str:
     if rows <= budget.rows:
         return dataset
     return f"{dataset}{'+' if '@' in dataset else '@'}{math.floor(1000 * 100 * budget.rows / rows) / 1000:g}pct"
-
-
-def to_search(suite: Suite) -> bool:
-    """Whether a suite's values are to be searched before it is run."""
-    return suite.track == "equal" and not suite.search
-
-
-def untuned(suite: Suite) -> Suite:
-    """The suite with the configs that its methods have without a search: as many runs, known beforehand."""
-    return suite.model_copy(update={"track": "published"})
 
 
 def cost(suite: Suite, served: Sequence[Run]) -> str:
