@@ -1,7 +1,8 @@
 """Data cards: what a dataset is, in one Markdown page, from its declaration and, where it was encoded, its numbers.
 
 ``python -m datasets_registry.cards [DIRECTORY]`` writes docs/datasets/; with MPTBENCH_DATA naming real files, the
-counted part of those datasets is filled in, otherwise the one that is there is kept.
+counted part of those datasets is filled in, otherwise the one that is there is kept. With ``--difficulty`` plain models
+are fitted as well (minutes); a difficulty of the same arrays that is there already is kept.
 """
 
 from __future__ import annotations
@@ -115,8 +116,16 @@ def _counted(data: EncodedDataset) -> str:
     return COUNTED + "\n".join(lines)
 
 
-def write_cards(directory: Path, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> list[Path]:
-    """Write one card per dataset of the package; numbers for generated data and for what ``data_dir`` holds."""
+def write_cards(
+    directory: Path,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    difficulty: bool = False,
+) -> list[Path]:
+    """Write one card per dataset of the package; numbers for generated data and for what ``data_dir`` holds.
+
+    ``difficulty`` measures that of real data, too.
+    """
     from datasets_registry.pipeline import availability
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -128,7 +137,10 @@ def write_cards(directory: Path, data_dir: str | Path | None = None, cache_dir: 
         if availability(name, data_dir, cache_dir)[0] in ("generated", "local", "cached"):
             data = prepare(name, data_dir=data_dir, cache_dir=cache_dir, fetch=False)
         earlier = path.read_text(encoding="utf-8").partition(COUNTED) if path.is_file() else ("", "", "")
-        path.write_text(card(dataset, data, earlier[1] + earlier[2]), encoding="utf-8")
+        text = card(dataset, data, earlier[1] + earlier[2])
+        if data is not None and dataset.manifest:
+            text += _difficulty(data, earlier[2], difficulty)
+        path.write_text(text, encoding="utf-8")
         written.append(path)
     index = ["# Datasets", "", "One card each, written by `python -m datasets_registry.cards`.", "", HUB, ""]
     index += ["| name | what | old tasks | new task |", "|---|---|---|---|"]
@@ -141,7 +153,20 @@ def write_cards(directory: Path, data_dir: str | Path | None = None, cache_dir: 
     return written
 
 
+def _difficulty(data: EncodedDataset, earlier: str, wanted: bool) -> str:
+    """The card's last section, measured anew if that is wanted and the earlier one is of other arrays."""
+    _, heading, section = earlier.partition("## Difficulty\n")
+    if heading and f"`{data.fingerprint}`" in earlier:
+        return f"\n{heading}{section}"
+    if not wanted:
+        return ""
+    from datasets_registry.difficulty import measure
+
+    return f"\n{measure(data).markdown()}"
+
+
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "docs" / "datasets"
-    for card_path in write_cards(target):
+    words = [word for word in sys.argv[1:] if word != "--difficulty"]
+    target = Path(words[0]) if words else Path(__file__).parents[1] / "docs" / "datasets"
+    for card_path in write_cards(target, difficulty="--difficulty" in sys.argv):
         print(card_path)

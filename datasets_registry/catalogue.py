@@ -14,6 +14,17 @@ DATASETS: Registry[Dataset] = Registry(
     package="datasets_registry",
     entry_points="mptbench.datasets",
     helpers=frozenset(
-        {"base", "cards", "catalogue", "croissant", "export", "fingerprint", "pipeline", "schema", "schema_file"}
+        {
+            "base",
+            "cards",
+            "catalogue",
+            "croissant",
+            "difficulty",
+            "export",
+            "fingerprint",
+            "pipeline",
+            "schema",
+            "schema_file",
+        }
     ),
 )

@@ -7,7 +7,8 @@ labels. What a user did after the impression (play time, stay times) makes label
 that were shown at random, not because a recommender chose them.
 
 ``@last14days`` is the part of KuaiRand-Pure's log that the reference results are measured on: every row of its last
-fourteen days, in one order whatever the order in the files.
+fourteen days, in one order whatever the order in the files. ``@history`` has the same rows and, as sequences, the last
+fifty videos that each user was shown before them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from datasets_registry.encoding.delimited import Layout
+    from datasets_registry.encoding.kuairand_history import Histories
     from datasets_registry.encoding.side import SideTable
 
 TASKS = {
@@ -65,6 +67,8 @@ RAGGED = 10  # rows of a log that may be broken: one of KuaiRand-1K's is, by the
 TAGS = 4  # kept per video; the data has at most a few
 LAST14DAYS = 20220425  # the first of them; the logs end on 2022-05-08
 LAST14DAYS_ROWS = {"pure": 228_329}
+HISTORY = ("exposed", "watched", "liked")
+HISTORY_LENGTH = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +82,16 @@ class KuaiRand(Dataset):
     suffix: str = "pure"
     random_rows: int | None = None
     first_day: int | None = None
+    history: bool = False
 
     def vary(self, word: str) -> Dataset | None:
-        if word == "last14days":
-            return dataclasses.replace(self, first_day=LAST14DAYS, complete_rows=LAST14DAYS_ROWS.get(self.suffix))
+        if word in ("last14days", "history"):
+            rows = LAST14DAYS_ROWS.get(self.suffix)
+            last = dataclasses.replace(self, first_day=LAST14DAYS, complete_rows=rows)
+            if word == "last14days":
+                return last
+            steps = (Feature(name, "sequence", length=HISTORY_LENGTH, shares="video_id") for name in HISTORY)
+            return dataclasses.replace(last, history=True, features=(*self.features, *steps))
         if word != "unbiased":
             return None
         rows = self.complete_rows + self.random_rows if self.complete_rows and self.random_rows else None
@@ -103,6 +113,7 @@ class KuaiRand(Dataset):
         video_tags = pa.array(tags, pa.list_(pa.int64()))
         standard = [files[key] for key in sorted(files) if key.startswith("log")]
         skipped: list[str] = []
+        histories = self._histories(files, standard) if self.history else None
         for part, paths in ((0, standard), (2, [files[key] for key in self.needs])):
             rows = (
                 batch
@@ -122,6 +133,7 @@ class KuaiRand(Dataset):
                         **{name: users.column(name).take(user) for name in (*USER_TEXT, *USER_NUMBERS)},
                         **{name: videos.column(name).take(video) for name in VIDEO_TEXT},
                         "tag": video_tags.take(video),
+                        **(histories.look_up(batch["user_id"]) if histories else {}),
                     },
                     labels=_labels(batch),
                     part=part,
@@ -133,8 +145,19 @@ class KuaiRand(Dataset):
                     },
                 )
 
+    def _histories(self, files: Mapping[str, Path], logs: list[Path]) -> Histories:
+        """What the users saw before the rows at hand, from the prepared file or from the log itself."""
+        from datasets_registry.encoding import delimited
+        from datasets_registry.encoding.kuairand_history import Histories
+
+        if "history" in files:
+            return Histories.of_file(files["history"])
+        batches = (batch for path in logs for batch in delimited.read(path, log_layout(), 1 << 18, row_bytes=80))
+        return Histories.of_log(LAST14DAYS, batches)
+
     def configuration(self) -> str:
-        return "" if self.first_day is None else f"since {self.first_day}, sorted"
+        since = "" if self.first_day is None else f"since {self.first_day}, sorted"
+        return f"{since}, with the history before" if self.history else since
 
     def recognises(self, directory: Path) -> Mapping[str, Path] | None:
         """Also takes a part of the logs (any log_standard_*), which the encoder then notes as incomplete."""
@@ -153,13 +176,15 @@ class KuaiRand(Dataset):
             exposed = _either(folder, f"log_random_*_{self.suffix}.csv")
             if logs and len(sides) == 2 and (exposed or not self.needs):
                 extra = {"random": exposed[0]} if self.needs else {}
+                if self.history and (before := _either(folder, "history_before_4_25.tail50.csv")):
+                    extra["history"] = before[0]
                 return {f"log{i}": path for i, path in enumerate(logs)} | sides | extra
         return None
 
     def check_file(self, key: str, path: Path) -> Iterator[tuple[int, str, str]]:
-        from datasets_registry.encoding import delimited
+        from datasets_registry.encoding import delimited, kuairand_history
 
-        layouts = {"users": user_layout, "videos": video_layout}
+        layouts = {"users": user_layout, "videos": video_layout, "history": kuairand_history.layout}
         found = None
         for found in delimited.check(path, layouts.get(key, log_layout)()):
             yield found
@@ -295,6 +320,10 @@ def _entry(suffix: str, title: str, size: str, complete_rows: int, random_rows: 
             "whose videos no recommender chose (needs log_random_*)",
             "last14days": "the standard log from 2022-04-25 to 2022-05-08, sorted by time: the same data from the "
             "official archive and from any copy of these rows, whatever their order there",
+            "history": "the rows of @last14days and, as sequences, the last 50 videos that users were shown before: "
+            "all (exposed), those watched long (watched) and those liked (liked); made from the official log, or read "
+            "from a prepared file in which 1.5 % of the events have a label that is not certain (the same video shown "
+            "twice), and a few more in users with over 50 exposures",
         },
         complete_rows=complete_rows,
         random_rows=random_rows,

@@ -128,11 +128,17 @@ def _cell(value: Any) -> str:
 @click.command()
 @dataset_argument
 @click.option("--croissant", is_flag=True, help="As JSON-LD in the Croissant vocabulary, for machines.")
+@click.option("--difficulty", is_flag=True, help="What plain models reach and what the test rows can show (a minute).")
 @data_option
 @plugin_files
-def describe(dataset: str, croissant: bool, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
+def describe(dataset: str, croissant: bool, difficulty: bool, data_dir: Path | None, **files: tuple[Path, ...]) -> None:
     """Say what a dataset is: its card, with its counted numbers where it was fetched."""
     load_plugins(**files)
+    if difficulty:
+        from datasets_registry.difficulty import measure
+
+        click.echo(measure(prepare_with_progress(dataset, data_dir, Console(stderr=True))).markdown())
+        return
     found, data = datasets_registry.find(dataset), datasets_registry.encoded(dataset, data_dir=data_dir)
     if croissant:
         from datasets_registry.croissant import describe as described

@@ -10,13 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from benchmark.core.errors import DataError, UsageError
 from datasets_registry import find, prepare
 from datasets_registry.base import Feature
+from datasets_registry.difficulty import auc_with_error, measure
 from datasets_registry.encoding import splits
 from datasets_registry.encoding.duplicates import hashes
 from datasets_registry.encoding.encode import encode
+from datasets_registry.encoding.kuairand_history import COLUMNS, LENGTH, Histories
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.encoding.store import EncodedDataset
 from datasets_registry.raw.manifest import MANIFESTS
@@ -288,6 +291,49 @@ def test_official_lines_of_rent_the_runway_give_the_copy_s_rows(tmp_path):
         datetime.date(2016, 4, 20).toordinal(),
         datetime.date(2017, 5, 1).toordinal(),
     ]
+
+
+def test_a_history_from_the_log_is_that_of_the_prepared_file(tmp_path):
+    rng = np.random.default_rng(3)
+    n = 500
+    events = pd.DataFrame({"user_id": rng.integers(0, 6, n) * 10, "video_id": rng.integers(0, 50, n)})
+    events["time_ms"] = rng.integers(0, 400, n)
+    events["date"] = np.where(events.time_ms < 300, 20220424, 20220425)
+    events["long_view"], events["is_like"] = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    before = events[events.date < 20220425].sort_values(["user_id", "time_ms", "video_id"]).copy()
+    before["position"] = before.groupby("user_id").cumcount() + 1
+    before["ambiguous"] = 0
+    tail = before.groupby("user_id").tail(LENGTH).sample(frac=1, random_state=1)
+    tail[list(COLUMNS)].to_csv(tmp_path / "history.csv", index=False)
+    users = pa.array([10, 55, 0])  # nobody has the number 55
+    batches = [pa.RecordBatch.from_pandas(part, preserve_index=False) for part in (events[:200], events[200:])]
+    histories = Histories.of_log(20220425, iter(batches)), Histories.of_file(tmp_path / "history.csv")
+    first, second = (each.look_up(users) for each in histories)
+    assert {name: lists.to_pylist() for name, lists in first.items()} == {n: x.to_pylist() for n, x in second.items()}
+    mine = before[before.user_id == 10].tail(LENGTH)
+    assert first["exposed"].to_pylist()[:2] == [mine.video_id.tolist(), None]
+    assert first["liked"][0].as_py() == mine.video_id[mine.is_like == 1].tolist() != mine.video_id.tolist()
+    with pytest.raises(DataError, match="no row before 20220425"):
+        Histories.of_log(20220425, iter([batches[0].filter(pa.array([False] * 200))]))
+
+
+def test_difficulty_tells_easy_from_hopeless_and_few_rows_from_many(small):
+    _, data = small("steam_200k")
+    measured = measure(data)
+    assert [p.task for p in measured.problems] == ["hours5", "hours20", "hours100"] and measured.left_out == ("played",)
+    assert all(0.25 < p.trees < 0.75 and min(p.shown, p.error) > 0.005 for p in measured.problems)  # random labels
+    assert "| cannot decide |" in measured.markdown() and "| cannot decide |" not in measured.markdown(interest=1.0)
+    assert measured.sizes == {"users with a code": 30, "items with a code": 30} and measured.cold["user"]["test"] == 0
+    assert 0.2 < measured.correlations["hours20", "hours100"] < 0.9
+    rng = np.random.default_rng(0)
+    label = rng.random(2000) < 0.3
+    score = label + rng.normal(size=2000)
+    value, error = auc_with_error(score, label, (int(label.sum()), int((~label).sum())))
+    draws = []
+    for _ in range(300):
+        rows = rng.integers(0, 2000, 2000)
+        draws.append(roc_auc_score(label[rows], score[rows]))
+    assert value == pytest.approx(roc_auc_score(label, score)) and error == pytest.approx(np.std(draws), rel=0.15)
 
 
 # ---- the real files, against pandas ---------------------------------------------------------------------------------
