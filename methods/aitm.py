@@ -118,7 +118,8 @@ class AITM(MultiTaskModel):
         outputs = dict(reached)
         for task in self.tasks:
             earlier = before.get(task.name)
-            if earlier is not None and task.name in reached:
+            # on cached features only the new task and its predecessor are there
+            if earlier is not None and task.name in reached and earlier in reached:
                 outputs[f"reached/{task.name}"] = reached[task.name]
                 outputs[f"reached/{earlier}"] = reached[earlier]
                 if task.space == earlier:

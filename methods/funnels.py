@@ -80,7 +80,8 @@ class EntireSpace(MultiTaskModel):
             body, tower = self.networks[name]
             hidden = body(z)
             own[name] = tower(hidden)
-            if name in self.second and self.training:
+            # By the tower's own mode: in the frozen arm it learns while the model around it stays in evaluation mode.
+            if name in self.second and self.second[name].training:
                 second[f"second/{name}"] = self.second[name](hidden)
         return self.chained(own) | second
 

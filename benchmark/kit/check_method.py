@@ -32,6 +32,7 @@ from benchmark.kit.bench import (
 )
 from benchmark.spec.arms import ARMS
 from benchmark.training.models import take_in
+from benchmark.training.rows import checked_features
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods import METHODS
 from methods.base import MultiTaskModel
@@ -226,7 +227,7 @@ def cached_features_give_the_same_logits(model: type[MultiTaskModel]) -> str | N
     built.eval()
     batch = SyntheticRows(toy_tasks(), 64).gather(slice(0, 64))
     with torch.no_grad():
-        features = built.frozen_features(batch)
+        features = checked_features(built.frozen_features(batch), model.info.name, len(batch))
         if features is None:
             return "frozen_features is not defined: the frozen arm runs without a cache"
         cached = built.forward_new(features)["new"]

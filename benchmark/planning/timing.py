@@ -23,6 +23,7 @@ from benchmark.planning.sizes import code
 from benchmark.spec.arms import Arm
 from benchmark.training.learner import make_optimizer, total
 from benchmark.training.models import build_model, take_in
+from benchmark.training.rows import checked_features
 from datasets_registry.raw.paths import cache_root
 from datasets_registry.schema import Schema, Task
 from methods import METHODS
@@ -98,7 +99,7 @@ def _measure(
     forward: Callable[[], Mapping[str, torch.Tensor]] = lambda: model(batch)  # noqa: E731
     if arm.frozen:
         with torch.no_grad():
-            features = model.frozen_features(batch)
+            features = checked_features(model.frozen_features(batch), model.info.name, rows)
         if features is not None:
             forward = lambda: model.forward_new(features)  # noqa: E731
     train = _timed(_step(model, batch, trained, forward))

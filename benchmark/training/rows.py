@@ -247,7 +247,7 @@ def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_C
         for batch in rows.batches(PREDICT_ROWS):
             tell("outputs of the frozen part", start, len(rows))
             with left_alone(batch, model):
-                features = model.frozen_features(batch)
+                features = checked_features(model.frozen_features(batch), model.info.name, len(batch))
             if features is None:
                 return None
             block = torch.cat([part.reshape(len(batch), -1) for part in features.values()], dim=1)
@@ -260,6 +260,27 @@ def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_C
             start += len(block)
     # A tensor made in inference mode cannot enter autograd; its copy-free twin outside can.
     return None if packed is None else FrozenRows(rows, _outside_inference(packed), shapes)
+
+
+def checked_features(features: object, method: str, rows: int) -> dict[str, Tensor] | None:
+    """What ``frozen_features`` returned, if it is what it has to be: None, or tensors [rows, ...] by name.
+
+    Raises TypeError or ValueError in the words of the interface.
+    """
+    if features is None:
+        return None
+    if not isinstance(features, Mapping) or not all(isinstance(part, Tensor) for part in features.values()):
+        raise TypeError(
+            f"{method}: frozen_features must return a dict of name to tensor [B, ...], or None, not "
+            f"{type(features).__name__}; for one tensor h: return {{'h': h}}, and forward_new(features) reads it there"
+        )
+    for name, part in features.items():
+        if part.dim() < 1 or len(part) != rows:
+            raise ValueError(
+                f"{method}: frozen_features['{name}'] has shape {tuple(part.shape)} for a batch of {rows} rows; the "
+                "first dimension has to be the batch"
+            )
+    return dict(features)
 
 
 def _outside_inference(tensor: Tensor) -> Tensor:

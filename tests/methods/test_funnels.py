@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -236,3 +237,25 @@ def test_counts_of_the_counterfactual_methods():
     """ESMM and one more tower, m x 5 + 5 + 5 + 1, for the task that follows."""
     sizes = {name: sum(p.numel() for p in build(name, [CLICK, BUY]).parameters()) for name in ("esmm", "escm2", "dcmt")}
     assert sizes["escm2"] - sizes["esmm"] == sizes["dcmt"] - sizes["esmm"] == 6 * 5 + 5 + 5 + 1
+
+
+@pytest.mark.parametrize("method", ["esmm", "aitm", "escm2", "dcmt"])
+def test_a_task_with_a_space_can_be_added_by_every_frozen_strategy(method, tmp_path):
+    """The second tower of a new task learns in the frozen arm, whose backbone stays in evaluation mode."""
+    from benchmark.training.protocol import execute
+    from tests.benchmark.fakes import FakeData
+    from tests.benchmark.test_protocol import CPU, key
+
+    data = FakeData()
+    reached = {split: data._labels[split, "b"] == 1 for split in ("train", "valid", "test")}
+    data.tasks["c"] = Task("c", space="b", partial=True)
+    for split, rows in reached.items():
+        data._labels[split, "c"] = np.where(rows, data._labels[split, "c"], np.nan).astype(np.float32)
+    path = {"config": {"funnel": ["a", "b", "c"]}}
+    before = execute(key(method=method, **path), data, CPU)
+    torch.save(before.weights, tmp_path / "weights.pt")
+    for arm in ("frozen", "finetune"):
+        outcome = execute(key(arm, method, **path), data, CPU, stage0=tmp_path / "weights.pt")
+        assert outcome.scores["c"].metrics["auc"] is not None
+        moved = [name for name, weight in outcome.weights.items() if name.startswith("second.c")]
+        assert bool(moved) == (method in ("escm2", "dcmt"))

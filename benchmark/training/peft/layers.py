@@ -1,4 +1,5 @@
-"""Parts behind the linear layers that old and new tasks share: x [B, in] and y = W x + b [B, out] to [B, out]."""
+"""Parts behind the linear layers that old and new tasks share: x [B, ..., in] and y = W x + b [B, ..., out] to the
+shape of y; a layer that works on tokens has [B, tokens, ...]."""
 
 from __future__ import annotations
 
