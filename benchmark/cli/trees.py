@@ -108,7 +108,7 @@ def report_options(out: Path, data_dir: Path | None = None) -> dict[str, Any]:
     stated = _json(out / SUITE_FILE)
     if isinstance(stated, dict):  # a tree made by hand has the default ones
         _check_margin(out, stated.get("margin"))
-        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"))
+        named = (("margin", "margin"), ("claims", "claim"), ("search", "search"), ("arm_search", "arm_search"))
         options |= {name: stated[key] for name, key in named if stated.get(key)}
         # Trees from before the guard keep their verdicts: docs/corrections.md says which of them do not hold.
         options["guarded"] = "search_budget" in stated

@@ -186,8 +186,9 @@ class Options:
     ``reference``: the method that paired differences refer to. ``stale``: run ids found out of date. ``roots``: the
     result trees, for the arrays beside the records. ``machine``: wall-clock of any other machine kind is not shown.
     ``search``: what the suite of a tuned track says was spent on each method, by dataset (see
-    `benchmark.planning.suite.Searched`). ``own_configs``: by dataset and method the config that the method has there
-    where nobody sets anything, of those that are known. ``guarded``: no claim is stated from an unfair comparison.
+    `benchmark.planning.suite.Searched`), ``arm_search`` on each arm of it. ``own_configs``: by dataset and method the
+    config that the method has there where nobody sets anything, of those that are known. ``guarded``: no claim is
+    stated from an unfair comparison.
     """
 
     margin: float | Mapping[str, float] = DEFAULT_MARGIN
@@ -198,6 +199,7 @@ class Options:
     roots: tuple[Path, ...] = ()
     machine: str | None = None
     search: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    arm_search: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = field(default_factory=dict)
     own_configs: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     guarded: bool = False
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from benchmark.report.groups import Group, Variant
-from benchmark.report.measures import footer, label
+from benchmark.report.measures import arm_title, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
 from benchmark.spec.arms import SCRATCH
 
@@ -20,6 +21,8 @@ NOTE = (
 
 def spent(group: Group, slug: str) -> Table:
     """Trials, space and chosen config of every method; empty for another track."""
+    if group.track == "equal":
+        return _worth(group, slug)
     columns = (
         Column("method", "Method", "text"),
         Column("trials", "trials", "count"),
@@ -33,8 +36,7 @@ def spent(group: Group, slug: str) -> Table:
         Column("config", "config", "text", wrap=True),
         Column("space", "space", "text", wrap=True),
     )
-    tables = (group.options.search.get(name, {}) for name in (group.dataset, group.dataset.partition("@")[0]))
-    found = next((table for table in tables if table), {}) if group.track == "tuned" else {}
+    found = _of_dataset(group.options.search, group.dataset) if group.track == "tuned" else {}
     rows = [
         _row(group, variant, found[variant.method])
         for variant in group.variants
@@ -47,6 +49,68 @@ def spent(group: Group, slug: str) -> Table:
         tuple(rows),
         (NOTE, *_unequal(rows), *footer(group, interval=False)),
     )
+
+
+EQUAL_NOTE = (
+    "What the search was worth: validation score of the new tasks with the untuned and with the chosen values, both "
+    "after the last round. One space, the same configs and the same passes over the rows for every method and arm. "
+    "Stage 0 and joint training share their values; an arm after stage 0 has its own learning rate and penalties."
+)
+
+
+def _worth(group: Group, slug: str) -> Table:
+    """Of the track "equal": untuned against chosen for every method and arm."""
+    columns = (
+        Column("method", "Method", "text"),
+        Column("arm", "Arm", "text"),
+        Column("trials", "trials", "count"),
+        Column("failed", "failed", "count"),
+        Column("passes", "passes", "count"),
+        Column("default", "untuned", "score", group="validation"),
+        Column("best", "chosen", "score", group="validation"),
+        Column("gain", "worth", "score", signed=True, group="validation"),
+        Column("config", "config", "text", wrap=True),
+        Column("space", "space", "text", wrap=True),
+    )
+    by_method, by_arm = (
+        _of_dataset(tables, group.dataset) for tables in (group.options.search, group.options.arm_search)
+    )
+    rows = []
+    for variant in group.variants:
+        if variant.method in by_method and variant == _first(group, variant.method):
+            searches = [by_method[variant.method], *by_arm.get(variant.method, {}).values()]
+            rows += [_worth_row(group, variant, searched) for searched in searches]
+    return Table(
+        f"search-{slug}",
+        f"{group.dataset}: what the search was worth",
+        columns,
+        tuple(rows),
+        (EQUAL_NOTE, *footer(group, interval=False)),
+    )
+
+
+def _worth_row(group: Group, variant: Variant, searched: Any) -> Row:
+    default, options = searched.get("default"), searched.get("options") or {}
+    values = options or {n: v for n, v in json.loads(variant.config).items() if n in searched["dimensions"]}
+    config = ", ".join(f"{name} {_plain(value)}" for name, value in values.items()) if searched["trial"] else "default"
+    cells = {
+        "method": label(group, variant),
+        "arm": Cell(text=arm_title(searched["arms"][0])),
+        "trials": Cell(float(searched["trials"])),
+        "failed": Cell(float(searched["failed"])),
+        "passes": Cell(float(searched["passes"])),
+        "default": Cell(code="failed") if default is None else Cell(default),
+        "best": Cell(searched["best"]),
+        "gain": Cell(code="n/a") if default is None else Cell(searched["best"] - default),
+        "config": Cell(text=config),
+        "space": Cell(text="; ".join(f"{name}: {said}" for name, said in searched["dimensions"].items())),
+    }
+    return Row(cells)
+
+
+def _of_dataset(tables: Mapping[str, Mapping[str, Any]], dataset: str) -> Mapping[str, Any]:
+    """What a suite says of a dataset; a profile's own table comes before that of its dataset."""
+    return tables.get(dataset) or tables.get(dataset.partition("@")[0], {})
 
 
 def _unequal(rows: list[Row]) -> tuple[str, ...]:

@@ -70,6 +70,11 @@ def test_one_command_searches_and_runs_and_goes_on_where_it_stopped(mpt, tree):
     for row in rows.values():
         assert float(row["best"]) >= float(row["default"]) and row["trials"] == "2" and row["passes"] == "4.0"
 
+    (table,) = (out / "tables").glob("search-*.csv")
+    shown = list(csv.DictReader(table.open()))
+    assert len(shown) == 3 and {row["passes"] for row in shown} == {"4"}
+    assert sum(float(row["gain"]) for row in shown) == pytest.approx(sum(float(r["gain"]) for r in rows.values()))
+
     lost = next((out / "search").glob("runs/*/*/lora/*/record.json"))
     lost.unlink()
     before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*/*/*/record.json")}
