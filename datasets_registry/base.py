@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHUNK_ROWS = 262_144
+SCALES = ("minmax", "none", "quantile", "piecewise")
 UNDEFINED = 255  # the uint8 label of a row on which a binary task is not defined
 
 
@@ -34,7 +35,8 @@ class Feature:
     the training rows share one code; ``length`` > 1 keeps that many values of a multi-valued field; ``reserved`` is 2
     (code 0 missing, code 1 rare or unseen), 1 (code 0 for all three) or 0 (the same, but code 0 counts as a value of
     the data, as the papers on Ali-CCP count it; integer 0 is missing, too). Numeric: ``scale`` is "minmax" (to [0, 1]
-    by the training rows) or "none"; ``log`` takes log(1 + x) first; missing values become 0 after scaling.
+    by the training rows), "none", "quantile" or "piecewise" (`datasets_registry.encoding.numbers`); ``log`` takes
+    log(1 + x) first; missing values become 0 after scaling.
 
     A sequence is up to ``length`` ordered values, oldest first, such as the items that a user clicked before the
     impression. ``shares`` names the categorical feature whose vocabulary and embedding rows it uses: the vocabulary is
@@ -62,8 +64,8 @@ class Feature:
         kinds = ("categorical", "numeric", "sequence")
         if self.kind not in kinds:
             raise UsageError(f"feature '{self.name}': {unknown_name('kind', self.kind, kinds)}")
-        if self.scale not in ("minmax", "none"):
-            raise UsageError(f"feature '{self.name}': scale must be 'minmax' or 'none', not {self.scale!r}.")
+        if self.scale not in SCALES:
+            raise UsageError(f"feature '{self.name}': {unknown_name('scale', self.scale, SCALES)}")
         if self.keep not in ("", "first", "last"):
             raise UsageError(f"feature '{self.name}': keep must be 'first' or 'last', not {self.keep!r}.")
         if not isinstance(self.length, int) or isinstance(self.length, bool) or not 1 <= self.length <= 65_535:

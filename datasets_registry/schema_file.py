@@ -180,7 +180,7 @@ def _features(content: Mapping[str, Any]) -> tuple[Feature, ...]:
             Feature(name, min_count=few, length=tag.get("length", TAG_LENGTH), keep=tag.get("keep", ""))
             for name, tag in _tags(content).items()
         ),
-        *(Feature(name, "numeric") for name in content.get("numeric", ())),
+        *(Feature(name, "numeric", scale=content.get("scale", "minmax")) for name in content.get("numeric", ())),
         *(
             Feature(
                 name,

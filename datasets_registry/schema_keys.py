@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import UsageError, unknown_name
+from datasets_registry.base import SCALES
 
 KEYS = (
     "name files title licence citation home_page categorical numeric tags sequences ignore old_tasks new_tasks time "
-    "group split min_count delimiter decimal allow_leaks funnel tasks hub revision config data_files streaming"
+    "group split min_count delimiter decimal allow_leaks funnel tasks scale hub revision config data_files streaming"
 ).split()
 TASK_KEYS = ("title", "kind", "space", "excludes", "partial", "positive")
 TAG_KEYS = ("separator", "length", "keep")
@@ -38,6 +39,8 @@ def check_types(path: Path, content: Mapping[str, Any]) -> None:
             good, kind = isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()), "tables"
         elif key == "streaming":
             good, kind = isinstance(value, bool), "true or false"
+        elif key == "scale":
+            good, kind = value in SCALES, f"one of {', '.join(SCALES)}"
         elif key == "decimal":
             good, kind = value in (".", ","), "a point or a comma"
         elif key == "delimiter":

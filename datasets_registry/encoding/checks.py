@@ -88,10 +88,11 @@ def _strongest(tasks: list[Task], directory: Path, meta: dict[str, Any]) -> Iter
     numbers = _load(directory, "valid.numeric")[:LEAK_ROWS] if meta["numeric"] else np.zeros((0, 0))
     for column, entry in enumerate(meta["numeric"]):
         values, group = np.unique(numbers[:, column], return_inverse=True)
+        name = entry.get("feature", entry["name"])
         for task in tasks:
-            if entry["name"] not in task.excludes:
+            if name not in task.excludes:
                 one = _group_auc(values, *_tally(group, labels[task.name, "valid"], len(values)))
-                found[task.name].append((max(one, 1 - one), entry["name"]))
+                found[task.name].append((max(one, 1 - one), name))
     for task, results in found.items():  # type: ignore[assignment]  # a name, above a task
         if results:
             best = max(results)
@@ -120,7 +121,7 @@ def _suspects(tasks: list[Task], directory: Path, meta: dict[str, Any], allowed:
                 found.append((_group_auc(score, *_tally(column[1::2], rest, entry["size"])), entry["name"]))
         for position, entry in enumerate(meta["numeric"]):
             one = auc(numbers[1::2, position], rest)
-            found.append((max(one, 1 - one), entry["name"]))
+            found.append((max(one, 1 - one), entry.get("feature", entry["name"])))
         for value, name in found:
             if value > LEAK_AUC and name not in task.excludes and name not in allowed:
                 yield (

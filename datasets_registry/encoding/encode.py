@@ -32,7 +32,8 @@ import pyarrow as pa
 
 from benchmark.core.errors import DataError
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
-from datasets_registry.encoding import checks, duplicates, groups, history, integrity, splits
+from datasets_registry.encoding import checks, duplicates, groups, history, integrity, numbers, splits
+from datasets_registry.encoding.numbers import Distribution, Draw
 from datasets_registry.encoding.output import Output, narrow, record_type
 from datasets_registry.encoding.profiles import Profile
 from datasets_registry.encoding.vocabulary import Scaler, Vocabulary, cells, to_arrow, to_numpy
@@ -260,19 +261,22 @@ def _batches(stage: Path) -> Iterator[pa.RecordBatch]:
 def _fit(dataset: Dataset, stage: Path, chosen: np.ndarray, report: Report | None) -> dict[str, Vocabulary | Scaler]:
     """Vocabularies and scalers of the rows where ``chosen`` (bool [N]) is true."""
     fitted: dict[str, Vocabulary | Scaler] = {
-        f.name: Scaler(f) if f.kind == "numeric" else Vocabulary(f) for f in dataset.features if not f.shares
+        f.name: numbers.encoder(f) if f.kind == "numeric" else Vocabulary(f) for f in dataset.features if not f.shares
     }
-    start = 0
+    start, draw = 0, Draw(dataset, int(chosen.sum()))
     for batch in _batches(stage):
         mine = chosen[start : start + batch.num_rows]
         start += batch.num_rows
+        drawn = draw.of(mine)
         if mine.any():
             for name, one in fitted.items():
                 one.count(batch[f"x:{name}"], mine)
+                if isinstance(one, Distribution):
+                    one.look(batch[f"x:{name}"], drawn)
         if report:
             report("collect values", start, len(chosen))
     for one in fitted.values():
-        if isinstance(one, Vocabulary):
+        if isinstance(one, Vocabulary | Distribution):
             one.freeze()
     return fitted
 
@@ -296,7 +300,9 @@ class _Encoders:
                     f"'{self.dataset.name}': feature '{name}' has more values in the test part ({one.size:,}) than in "
                     f"training ({self.fitted[name].size:,}), so encoders fitted apart give codes that nothing learns."
                 )
-        self._apart, self._foreign = fitted, foreign
+        # quantiles decide how many columns there are, so they are the training rows' everywhere
+        same = {name: self.fitted[name] for name, one in fitted.items() if isinstance(one, Distribution)}
+        self._apart, self._foreign = fitted | same, foreign
 
     def build(self, stage: Path, training: np.ndarray, keys: dict[str, np.ndarray]) -> None:
         """Collect what the sequences are made of that no column holds. Raises DataError."""
@@ -390,9 +396,8 @@ def _write(
         part = split[start : start + batch.num_rows]
         blocks = [encoders.encode(f, batch, start) for f in categorical]
         codes = np.concatenate(blocks, 1) if blocks else np.zeros((batch.num_rows, 0), np.int32)
-        numbers = np.empty((batch.num_rows, len(numeric)), np.float32)
-        for column, feature in enumerate(numeric):
-            numbers[:, column : column + 1] = encoders.encode(feature, batch, start)
+        scales = [encoders.encode(f, batch, start) for f in numeric]
+        scaled = np.concatenate(scales, 1) if scales else np.zeros((batch.num_rows, 0), np.float32)
         steps = [encoders.encode(f, batch, start) for f in sequences]
         for feature in (*categorical, *sequences):
             encoders.count_cut(feature, batch)
@@ -407,9 +412,9 @@ def _write(
             group_ids.add(code, batch, rows)
             output.append("codes", narrow(codes[rows], record), codes[rows], "categorical")
             if sequences:
-                values = np.concatenate([step[rows] for step in steps], 1)
-                output.append("sequences", narrow(values, ordered), values)
-            output.append("numeric", numbers[rows])
+                places = np.concatenate([step[rows] for step in steps], 1)
+                output.append("sequences", narrow(places, ordered), places)
+            output.append("numeric", scaled[rows])
             for name, values in labels.items():
                 output.append(f"label.{name}", values[rows])
             for name, values in truth.items():
@@ -449,10 +454,7 @@ def _write(
             for f in sequences
         ],
         "cut": {name: {"cells": filled, "cut": more} for name, (more, filled) in encoders.cut.items()},
-        "numeric": [
-            {"name": f.name, "scale": f.scale, "min": _finite(fitted[f.name].low), "max": _finite(fitted[f.name].high)}
-            for f in numeric
-        ],
+        "numeric": [entry for f in numeric for entry in numbers.columns(f, fitted[f.name])],
         "labels": {task.name: "float32" if task.kind == "regression" else "uint8" for task in dataset.tasks},
         "rarest": {task: fitted[feature].rarest[1] for task, feature in dataset.rarest.items()},
         "values": digests,
@@ -503,7 +505,3 @@ def _fingerprint(dataset: Dataset, digests: dict[str, str], fitted: dict[str, An
     seen = {name: digest for name, digest in digests.items() if ".truth." not in name}
     text = json.dumps([CONTENT, dataset.base_name, sizes, tasks, sorted(seen.items())])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

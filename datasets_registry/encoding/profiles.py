@@ -11,6 +11,8 @@ word               keeps
 ``new5pct``        that share of the new tasks' training labels; the others are hidden, rows stay
 ``split1``         another split of the same rule, 1 to 5: another draw, or cuts at other dates
 ``deduplicated``   no validation or test row whose inputs are those of a training row (counted in the warnings)
+``quantile``       numeric inputs as quantiles instead of min-max scaling; ``piecewise``: as piecewise-linear pieces
+                   (`datasets_registry.encoding.numbers`)
 ``random``, ...    another split rule of the dataset, or one of its variants (``no_weight``)
 =================  ===================================================================================================
 """
@@ -69,6 +71,8 @@ def apply(dataset: Dataset, words: str) -> tuple[Dataset, Profile]:
         changed = dataset.vary(word)
         if changed is not None:
             dataset = changed
+        elif word in ("quantile", "piecewise"):
+            dataset = _scaled(dataset, word)
         elif word in base.splits:
             dataset = dataclasses.replace(dataset, split=word)
         else:
@@ -78,6 +82,17 @@ def apply(dataset: Dataset, words: str) -> tuple[Dataset, Profile]:
             f"'{base.name}' has one '{dataset.split}' split and no other draw of it; leave out 'split{profile.draw}'."
         )
     return dataclasses.replace(dataset, name=f"{base.name}@{words}"), profile
+
+
+def _scaled(dataset: Dataset, scale: str) -> Dataset:
+    """The dataset with every numeric input encoded in one way. Raises UsageError if it has none."""
+    features = tuple(
+        dataclasses.replace(feature, scale=scale) if feature.kind == "numeric" else feature
+        for feature in dataset.features
+    )
+    if features == dataset.features:
+        raise UsageError(f"'{dataset.name}' has no numeric input, so @{scale} would change nothing.")
+    return dataclasses.replace(dataset, features=features)
 
 
 def _parse(dataset: Dataset, word: str) -> dict[str, Any]:

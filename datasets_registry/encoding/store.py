@@ -175,7 +175,9 @@ class EncodedDataset:
                 for entry in self.meta["categorical"]
                 if entry["name"] not in excluded
             ),
-            numeric=tuple(entry["name"] for entry in self.meta["numeric"] if entry["name"] not in excluded),
+            numeric=tuple(
+                entry["name"] for entry in self.meta["numeric"] if entry.get("feature", entry["name"]) not in excluded
+            ),
             sequences=tuple(
                 SequenceFeature(**entry) for entry in self.meta.get("sequences", ()) if entry["name"] not in excluded
             ),
