@@ -22,7 +22,7 @@ from benchmark.records.record import Key, Record, RowNoise, run_directory
 from benchmark.report import stats
 from benchmark.report.model import CODES, STATUS_CODES, Cell
 from benchmark.report.stats import Interval, t_interval
-from benchmark.spec.arms import JOINT, SCRATCH, STAGE0
+from benchmark.spec.arms import JOINT, OWN_TRAINING, SCRATCH, STAGE0
 from benchmark.spec.labels import without_share
 
 if TYPE_CHECKING:
@@ -312,14 +312,14 @@ class Group:
         siblings = self._arm_configs[record.key.arm]
         if len(siblings) == 1:
             return record.key.arm
-        difference = _difference(record.key.arm_config, [json.loads(config) for config in siblings])
+        difference = _difference(_named_options(record), [json.loads(config) for config in siblings])
         return f"{record.key.arm} ({difference})"
 
     @cached_property
     def _arm_configs(self) -> Mapping[str, set[str]]:
         found = defaultdict(set)
         for record in self.records:
-            found[record.key.arm].add(canonical(record.key.arm_config))
+            found[record.key.arm].add(canonical(_named_options(record)))
         return found
 
     def common_name(self, variant: Variant, arm: str) -> str:
@@ -607,3 +607,10 @@ def _difference(config: Mapping[str, object], siblings: Sequence[Mapping[str, ob
 
 def _short(value: object) -> str:
     return value if isinstance(value, str) else canonical(value)
+
+
+def _named_options(record: Record) -> Mapping[str, float]:
+    """The options of a run that tell ways of its arm apart: what the search of the track "equal" chose does not, since
+    every method has its own learning rate and penalties there."""
+    searched = {*OWN_TRAINING, "l2"} if record.key.track == "equal" else set()
+    return {name: value for name, value in record.key.arm_config.items() if name not in searched}

@@ -13,8 +13,10 @@ from benchmark.planning.tracks import untuned
 from benchmark.records.guard import reasons_against
 from benchmark.records.record import Key, run_id
 from benchmark.records.tree import read_records
+from benchmark.report.groups import group_records
 from benchmark.spec.arms import ARMS
 from benchmark.tuning.equal import SPACE, Entry, Halving, cost, entries, points, sample_name, with_found
+from tests.report import made
 from tests.sweep.trees import HERE
 
 SUITE = """\
@@ -135,6 +137,21 @@ def test_halving_keeps_the_untuned_config_and_the_best_of_the_others():
     search.tell(asked, {runs[0].id: recorded(runs[0], {0: 0.6, 2: 0.65}[n]) for n, runs in asked.items()})
     assert search.ask() == {} and search.best.number == 2 and search.searched().default == 0.6
     assert with_found(suite(), [search]).dataset_config["synthetic"]["shared_bottom"] == search.trials[2].values
+
+
+def test_what_the_search_chose_for_an_arm_is_no_other_way():
+    own = {"one": {"learning_rate": 0.003}, "two": {}}
+    records = made.study(dict.fromkeys(own, 0.94), range(2), arms=("lora",))
+    for record in records:
+        if record.key.arm == "lora":
+            record.key.arm_config = {"rank": 8} | own[record.key.method]
+        record.key.track = "equal"
+    (group,) = group_records(records, {})
+    assert {group.arm(record) for record in records} == {"scratch", "stage0", "joint", "frozen", "lora"}
+    for record in records:
+        record.key.track = "published"
+    (group,) = group_records(records, {})
+    assert "lora (learning_rate=0.003)" in {group.arm(record) for record in records}
 
 
 def recorded(run, score):
