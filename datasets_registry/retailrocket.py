@@ -74,7 +74,8 @@ register_dataset(
             "was taken over the whole period.",
             "4,452 of the 4,731 viewed pairs with a purchase have a cart, too: nearly a conversion path.",
             "Pairs with a cart or a purchase but no view (1,224) are left out.",
-            "Small: about 470 purchases among the test rows.",
+            "Small, with little to gain: 455 purchases among the test rows, and trees are 0.008 AUC above the rate of "
+            "the user alone.",
         ),
     )
 )

@@ -4,6 +4,7 @@ by a web server on this machine where they are fetched without a login."""
 import dataclasses
 import gzip
 import http.server
+import json
 import threading
 from functools import partial
 from pathlib import Path
@@ -259,3 +260,51 @@ def test_qk_article(tmp_path):
     assert data.labels("test", "read").tolist() == [float(i % 4 == 0) for i in range(312, 320)]
     inputs = {feature.name for feature in data.schema(()).categorical} | set(data.schema(()).numeric)
     assert not inputs & {"exposure_count", "click_count", "like_count", "comment_count", "read_percentage", "read_time"}
+
+
+def test_rent_the_runway_is_fetched_in_its_official_layout(served):
+    directory, pointing = served
+    folder = directory / "public_datasets/data/renttherunway"
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "fit": ("fit", "small", "large")[i % 3],
+            "user_id": str(i % 9),
+            "item_id": str(i % 5),
+            "rating": str(2 + i % 5 * 2),
+        }
+        | {
+            "size": 8,
+            "category": "gown",
+            "review_date": f"May {i % 28 + 1}, 2017",
+            "rented for": "wedding",
+            "age": "31",
+        }
+        for i in range(300)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "renttherunway_final_data.json.gz").write_bytes(gzip.compress(lines.encode()))
+    dataset = pointing("rent_the_runway", "https://mcauleylab.ucsd.edu")
+    said = []
+    data = prepare(dataset, report=lambda what, done, total: said.append(what))
+    assert said[0].startswith("note: to fetch from UCSD: 1 file") and "licence: none stated" in said[0]
+    assert sum(data.meta["rows"].values()) == 300 and any("300 of 192,544 rows" in text for text in data.warnings)
+    assert sum(tally["positives"] for tally in data.meta["base_rates"]["small"].values()) == 100
+    assert validate(dataset) == []
+
+
+def test_hillstrom_is_fetched_and_a_changed_copy_is_refused(served, tmp_path):
+    directory, pointing = served
+    real = Path(__file__).resolve().parents[3] / "shared" / "data" / "hillstrom-email" / "hillstrom.csv.gz"
+    if not real.is_file():
+        pytest.skip(f"no real file at {real}")
+    content = gzip.decompress(real.read_bytes())
+    name = "Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
+    dataset = pointing("hillstrom", "https://www.minethatdata.com")
+    (directory / name).write_bytes(content.replace(b"Phone", b"Fax", 1))
+    with pytest.raises(DataUnavailable, match="sha256 is"):
+        prepare(dataset)
+    (directory / name).write_bytes(content)
+    data = prepare(dataset)
+    assert sum(data.meta["rows"].values()) == 64_000
+    assert sum(tally["positives"] for tally in data.meta["base_rates"]["conversion"].values()) == 578
