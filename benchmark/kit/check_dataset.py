@@ -86,6 +86,10 @@ def _run(
     slow = f"opening the encoded arrays took {seconds:.2f} s, at most {OPEN_SECONDS} s is fine"
     yield Finding("opens at once", seconds < OPEN_SECONDS, slow if seconds >= OPEN_SECONDS else "")
     yield from _arrays(second)
+    from datasets_registry.encoding import history
+
+    ahead = history.warnings(second.meta.get("look_ahead", {}), second.dataset.allow_leaks)
+    yield Finding("histories", not ahead, " ".join(ahead))
     for warning in second.warnings:
         yield Finding("data", False, warning, warning=True)
     problems = (

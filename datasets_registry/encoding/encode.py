@@ -65,7 +65,7 @@ def encode(
     try:
         rows = _prefix(dataset, profile, files, chunk_rows) or dataset.read(files, chunk_rows)
         needed = splits.needed_keys(dataset.split, profile)
-        if any(feature.built for feature in dataset.features):
+        if any(feature.kind == "sequence" for feature in dataset.features):
             needed |= set(history.KEYS)
         stage, keys, notes = _stage(dataset, rows, scratch / "stage.arrow", needed, report)
         for key, content in sources.items():
@@ -91,11 +91,14 @@ def encode(
             split, counted_copies = duplicates.leave_out(split, lambda: encoders.hashes(stage))
             notes.append(counted_copies)
         encoders.build(stage, split == 0, keys)
+        ahead = encoders.look_ahead(stage, keys)
         meta = _write(dataset, stage, split, encoders, scratch, report)
         (scratch / "stage.arrow").unlink()
         meta |= {"dataset": dataset.base_name, "format": FORMAT, "split_rule": dataset.split, "sources": sources}
         meta |= {"split_draw": profile.draw}
         meta |= checks.check(dataset, scratch, meta)
+        meta["look_ahead"] = ahead
+        meta["warnings"] += history.warnings(ahead, dataset.allow_leaks)
         if dataset.fitted_apart:
             meta["warnings"].append(
                 "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
@@ -331,6 +334,25 @@ class _Encoders:
         for batch in _batches(stage):
             yield duplicates.hashes(self.encode(f, batch, start) for f in self.dataset.features if not f.built)
             start += batch.num_rows
+
+    def look_ahead(self, stage: Path, keys: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        """By sequence that is read: [values that the log shows only at the row's time or later, values it shows]."""
+        by_name = {feature.name: feature for feature in self.dataset.features}
+        read = [f for f in self.dataset.features if f.kind == "sequence" and f.shares and not f.built]
+        if not read or any(key not in keys for key in history.KEYS):
+            return {}
+        looks = [history.LookAhead(feature) for feature in read]
+        chosen, start = history.some_groups(keys["group"]), 0
+        for batch in _batches(stage):
+            rows = slice(start, start + batch.num_rows)
+            mine = chosen[rows]
+            group, time = (keys[key][rows][mine] for key in history.KEYS)
+            for look in looks if mine.any() else ():
+                code = self.encode(by_name[look.feature.shares], batch, start)[mine, 0]
+                values = self.encode(look.feature, batch, start)[mine]
+                look.add(group, time, code, values, self.vocabulary(look.feature).size)
+            start += batch.num_rows
+        return {look.feature.name: list(look.found(self.vocabulary(look.feature).unseen)) for look in looks}
 
     def vocabulary(self, feature: Feature) -> Vocabulary:
         """What the codes of a categorical feature or a sequence mean."""

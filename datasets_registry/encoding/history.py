@@ -6,12 +6,16 @@ becomes an input. (A test row's history therefore ends where the training rows e
 made once.) The result does not depend on the order of rows in the files, except among events of one group at the same
 time, which stay in file order.
 
+A sequence that `Dataset.read` gives is searched for look-ahead instead: values that the log itself shows to the row's
+group for the first time at the row's own time, or later. In a history made of this log there are none.
+
 Memory: 20 bytes for each event while they are sorted and 12 after, and the two key columns (16 bytes for each row).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -80,3 +84,58 @@ def collect(
         groups.append(keys["group"][rows][chosen])
         times.append(keys["time"][rows][chosen])
     return Events(np.concatenate(codes), np.concatenate(groups), np.concatenate(times))
+
+
+LOOKED_AT = 1_000_000  # rows, of whole groups, that the search for look-ahead goes through
+
+
+@dataclass
+class LookAhead:
+    """Whether a sequence that is read holds what the log shows only later.
+
+    Rows of some whole groups are gathered in ``add``; ``found`` then goes by the first time at which the log shows a
+    value to the row's group.
+    """
+
+    feature: Feature
+    _parts: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+
+    def add(self, group: np.ndarray, time: np.ndarray, code: np.ndarray, values: np.ndarray, padding: int) -> None:
+        """Rows with the code of the shared feature [n] and the sequence's values [n, length]."""
+        self._parts.append((group, time, code, np.where(values == padding, -1, values)))
+
+    def found(self, unseen: int) -> tuple[int, int]:
+        """(values that the log shows first at the row's own time or later, values that it shows to the group)."""
+        if not self._parts:
+            return 0, 0
+        group, time, code, values = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        _, group = np.unique(group, return_inverse=True)
+        top = max(int(code.max()), int(values.max())) + 1
+        pair = group * top + code
+        order = np.lexsort((time, pair))
+        pairs, first = np.unique(pair[order], return_index=True)
+        first_time = time[order][first]
+        wanted = group[:, None] * top + values
+        at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+        shown = (pairs[at] == wanted) & (values > unseen)
+        ahead = shown & (first_time[at] >= time[:, None])
+        return int(ahead.sum()), int(shown.sum())
+
+
+def warnings(found: Mapping[str, Sequence[int]], allowed: Collection[str]) -> list[str]:
+    """A sentence for each sequence that seems to look ahead."""
+    return [
+        f"sequence '{name}': of {shown:,} values that the log shows to the same group, {ahead:,} ({ahead / shown:.1%}) "
+        "appear there for the first time at the row's own time or later: it holds the row itself or what follows it. "
+        "Build it of earlier rows only (when); if it comes from before the log, name it in allow_leaks."
+        for name, (ahead, shown) in found.items()
+        if ahead and name not in allowed
+    ]
+
+
+def some_groups(group: np.ndarray) -> np.ndarray:
+    """bool [N]: all rows of some groups, about LOOKED_AT rows in all, chosen by a hash of the group."""
+    if len(group) <= LOOKED_AT:
+        return np.ones(len(group), bool)
+    mixed = group.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(32)) < np.uint64(LOOKED_AT / len(group) * 2**32)

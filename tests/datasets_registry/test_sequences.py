@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmark.core.errors import DataError, UsageError
+from benchmark.kit.check_dataset import check_dataset
 from benchmark.training.rows import DataRows, shuffled
 from datasets_registry import prepare
 from datasets_registry.base import Chunk, Dataset, Feature
@@ -179,3 +180,67 @@ def test_values_of_another_type_than_the_shared_feature_are_refused(tmp_path):
     mixed = Mixed(**{f.name: getattr(dataset(features=features), f.name) for f in dataclasses.fields(Log)})
     with pytest.raises(DataError, match="visited.*item"):
         prepare(mixed, cache_dir=tmp_path)
+
+
+class Honest(Dataset):
+    """A log whose column ``history`` holds the items before each row; ``ahead`` plants what must not be there."""
+
+    ahead = ""
+
+    def read(self, files, chunk_rows):
+        draw = np.random.default_rng(9)
+        rows = 3000
+        user, item, click = draw.integers(0, 40, rows), draw.integers(0, 300, rows), draw.integers(0, 2, rows)
+        history = []
+        for row in range(rows):
+            mine = [other for other in range(row) if user[other] == user[row]]
+            if self.ahead == "itself" and click[row]:
+                mine.append(row)
+            if self.ahead == "later" and row % 10 == 0:
+                mine += [other for other in range(row + 1, rows) if user[other] == user[row]][:1]
+            history.append([int(item[other]) for other in mine][-3:])
+        labels = {"click": click.astype(np.uint8), "buy": draw.integers(0, 2, rows).astype(np.uint8)}
+        columns = {"item": item, "history": pa.array(history, pa.list_(pa.int64()))}
+        yield Chunk(columns, labels, keys={"time": np.arange(rows), "group": user})
+
+
+class Itself(Honest):
+    ahead = "itself"
+
+
+class Later(Honest):
+    ahead = "later"
+
+
+def planted(kind, **changes):
+    features = (Feature("item"), Feature("history", "sequence", length=3, shares="item"))
+    return kind(
+        name="planted",
+        title="planted",
+        tasks=(Task("click"), Task("buy")),
+        old_tasks=("click",),
+        new_tasks=("buy",),
+        features=features,
+        split="time",
+        splits=("time",),
+        **changes,
+    )
+
+
+def test_histories_that_look_ahead_are_found():
+    def verdicts(dataset):
+        return {finding.check: finding for finding in check_dataset(dataset) if not finding.warning}
+
+    assert verdicts(planted(Honest))["histories"].ok
+    itself = verdicts(planted(Itself))["prepares"]
+    assert not itself.ok and "'history' alone predicts task 'click'" in itself.message
+    later = verdicts(planted(Later))["histories"]
+    assert not later.ok and "first time at the row's own time or later" in later.message
+    assert verdicts(planted(Later, allow_leaks=("history",)))["histories"].ok
+
+
+def test_a_history_that_holds_the_impression_is_found_by_order_too(tmp_path):
+    data = prepare(planted(Itself, allow_leaks=("history",)), cache_dir=tmp_path)
+    ahead, shown = data.meta["look_ahead"]["history"]
+    assert 0 < ahead < shown
+    assert prepare(planted(Honest), cache_dir=tmp_path / "b").meta["look_ahead"]["history"][0] == 0
