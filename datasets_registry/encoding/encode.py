@@ -68,12 +68,7 @@ def encode(
         if any(feature.kind == "sequence" for feature in dataset.features):
             needed |= set(history.KEYS)
         stage, keys, notes = _stage(dataset, rows, scratch / "stage.arrow", needed, report)
-        for key, content in sources.items():
-            if "train" in key and sources.get(key.replace("train", "test")) == content:
-                raise DataError(
-                    f"'{dataset.name}': the training file and the test file have the same content ({key}); give the "
-                    "test rows their own file."
-                )
+        duplicates.refuse_equal(dataset.name, sources)
         split = splits.assign(dataset.split, dataset.split_stream, keys, profile.draw)
         split = splits.keep(profile, dataset.split_stream, split, keys)
         counts = [int((split == code).sum()) for code in range(3)]
@@ -90,6 +85,8 @@ def encode(
         if profile.deduplicated:
             split, counted_copies = duplicates.leave_out(split, lambda: encoders.hashes(stage))
             notes.append(counted_copies)
+        if dataset.local_files():
+            notes += duplicates.shared_rows(dataset.name, keys["part"], split, duplicates.row_hashes(_batches(stage)))
         encoders.build(stage, split == 0, keys)
         ahead = encoders.look_ahead(stage, keys)
         meta = _write(dataset, stage, split, encoders, scratch, report)
@@ -103,7 +100,8 @@ def encode(
             meta["warnings"].append(
                 "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
             )
-        meta["warnings"] += [*encoders.cut_warnings(), *notes]
+        scalers = [one for one in encoders.fitted.values() if isinstance(one, Scaler)]
+        meta["warnings"] += [*encoders.cut_warnings(), *filter(None, (one.squeezed() for one in scalers)), *notes]
         if dataset.toy:
             meta["warnings"].append(f"a toy: {dataset.toy}.")
         if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:

@@ -210,6 +210,12 @@ def cells(column: Any, length: int) -> tuple[int, int]:
     return int((lengths > length).sum()), int((lengths > 0).sum())
 
 
+SIZES = 2200
+"""Powers of two that a float64 can have, and some more."""
+USUAL, FAR = 0.99, 20
+"""Nearly all values of a column; a factor of 2**20 takes all but three bits of a float32's 24."""
+
+
 @dataclass
 class Scaler:
     """Range of one numeric feature over training rows; missing values do not count."""
@@ -218,6 +224,8 @@ class Scaler:
     n: int = 0
     low: float = np.inf
     high: float = -np.inf
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros(SIZES, np.int64))
+    """How many values are of which power of two in size; zeros are left out."""
 
     def count(self, column: Any, chosen: np.ndarray) -> None:
         """Add the values of the rows where ``chosen`` (bool [n]) is true."""
@@ -227,13 +235,29 @@ class Scaler:
             return
         self.n += len(values)
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.sizes += np.bincount(np.frexp(values[values != 0])[1] + SIZES // 2, minlength=SIZES)
+
+    def squeezed(self) -> str | None:
+        """A sentence where few cells are so large that min-max leaves all others next to one number."""
+        below = np.cumsum(self.sizes)
+        if self.feature.scale != "minmax" or not below[-1]:
+            return None
+        largest, usual = np.flatnonzero(self.sizes)[-1], np.searchsorted(below, USUAL * below[-1])
+        if largest - usual < FAR:
+            return None
+        return (
+            f"numeric feature '{self.feature.name}' reaches from {self.low:g} to {self.high:g}, and {USUAL:.0%} of its "
+            f"values are below {2.0 ** (usual - SIZES // 2):.0g} in size: scaled to 0..1 they are all but one number. "
+            "Mend the extreme cells."
+        )
 
     def encode(self, column: Any) -> np.ndarray:
         """float32 [n]; missing values are 0. Values outside the training range are not clipped."""
         values = self._values(column)
         if self.feature.scale == "minmax":
             width = self.high - self.low
-            values = (values - self.low) / width if self.n and width > 0 else np.zeros_like(values)
+            with np.errstate(over="ignore", invalid="ignore"):  # a range no float64 holds; `squeezed` says so
+                values = (values - self.low) / width if self.n and width > 0 else np.zeros_like(values)
         return np.nan_to_num(values.astype(np.float32), nan=0.0)
 
     def _values(self, column: Any) -> np.ndarray:

@@ -74,7 +74,7 @@ def offered(url: str) -> int | None:
             length = answer.headers.get("Content-Length") or ""
     except (DownloadError, OSError, HTTPException, ValueError):
         return None
-    return int(length) if length.isdecimal() and length.isascii() else None
+    return int(length) if _is_number(length) else None
 
 
 def _probe(url: str) -> None:
@@ -133,14 +133,16 @@ def _transfer(url: str, target: Path, report: Report | None, limit: int | None) 
     if have:
         request.add_header("Range", f"bytes={have}-")
     with _open(request) as answer:
-        length = answer.headers.get("Content-Length")
+        length = answer.headers.get("Content-Length") or ""
         resumed = have > 0 and _goes_on(answer, have, about)
+        if not have and answer.status == 206:
+            raise OSError("the server sent a part of the file, which nobody asked for")
         if have and answer.status == 206 and not resumed:
             discard(target)
             raise OSError("the server goes on with another file than the one that was begun; from the beginning")
         if not resumed:
             have = 0
-        total = have + int(length) if length and length.isdecimal() and length.isascii() else None
+        total = have + int(length) if _is_number(length) else None
         if limit is not None and (total or 0) > limit:
             discard(target)
             raise DownloadError(f"the server offers {total:,} bytes where at most {limit:,} are expected")
@@ -195,12 +197,17 @@ def _goes_on(answer: Any, have: int, about: Path) -> bool:
     """Whether the answer is the rest, from byte ``have`` on, of the file that was begun."""
     found = re.fullmatch(rf"bytes {have}-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     length = answer.headers.get("Content-Length") or ""
-    if answer.status != 206 or found is None or (not length.isdecimal() and length.isascii()):
+    if answer.status != 206 or found is None or not _is_number(length):
         return False
     total = have + int(length)
     if int(found[1]) != total - 1 or found[2] not in ("*", str(total)):
         return False
     return not about.is_file() or about.read_text() == _whole(answer, total)
+
+
+def _is_number(length: str) -> bool:
+    """Whether a header states a size: a superscript two is a digit, too, and Python reads no endless number."""
+    return re.fullmatch(r"[0-9]{1,18}", length) is not None
 
 
 def _whole(answer: Any, total: int | None) -> str:

@@ -47,6 +47,14 @@ class Server(http.server.BaseHTTPRequestHandler):
                 while True:
                     self.wfile.write(bytes(1 << 20))
             return
+        if kind in ("unasked", "superscript", "digits"):
+            self.send_response(206 if kind == "unasked" else 200)
+            lengths = {"unasked": "1000", "superscript": "\xb2", "digits": "9" * 5000}
+            self.send_header("Content-Length", lengths[kind])
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(body[:1000] if kind == "unasked" else body)
+            return
         if kind == "headers":
             for letter in b"HTTP/1.0 200 OK and so on for a long time":
                 self.wfile.write(bytes([letter]))
@@ -166,6 +174,21 @@ def test_more_bytes_than_expected_are_refused(server, tmp_path):
 def manifest(*mirrors, content=CONTENT):
     sha = hashlib.sha256(content).hexdigest()
     return Manifest("toy", {"data": RawFile("data", ("toy.csv",), sha, len(content))}, mirrors)
+
+
+def test_a_part_that_nobody_asked_for_is_not_the_whole_file(server, tmp_path):
+    with pytest.raises(DownloadError, match="part of the file"):
+        download(f"{server}/unasked/x", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["superscript", "digits"])
+def test_a_length_that_is_no_number_is_no_length(server, tmp_path, kind):
+    assert downloads.offered(f"{server}/{kind}/x") is None
+    with contextlib.suppress(DownloadError):  # the client may refuse the answer
+        download(f"{server}/{kind}/x", tmp_path / "x")
+    mirrors = [{"title": how, "urls": {"data": f"{server}/{how}/toy.csv"}} for how in (kind, "good")]
+    assert obtain(manifest(*mirrors), None, tmp_path / "cache")
 
 
 def test_mirrors_are_tried_in_order_and_the_liar_is_named(server, tmp_path):
