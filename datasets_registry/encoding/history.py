@@ -86,7 +86,8 @@ def collect(
     return Events(np.concatenate(codes), np.concatenate(groups), np.concatenate(times))
 
 
-LOOKED_AT = 1_000_000  # rows, of whole groups, that the search for look-ahead goes through
+LOOKED_AT = 200_000  # rows, of whole groups, that the search for look-ahead goes through
+BLOCK = 1 << 14  # of which so many at once
 
 
 @dataclass
@@ -115,11 +116,15 @@ class LookAhead:
         order = np.lexsort((time, pair))
         pairs, first = np.unique(pair[order], return_index=True)
         first_time = time[order][first]
-        wanted = group[:, None] * top + values
-        at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
-        shown = (pairs[at] == wanted) & (values > unseen)
-        ahead = shown & (first_time[at] >= time[:, None])
-        return int(ahead.sum()), int(shown.sum())
+        ahead = known = 0
+        for start in range(0, len(group), BLOCK):
+            rows = slice(start, start + BLOCK)
+            wanted = group[rows, None] * top + values[rows]
+            at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+            shown = (pairs[at] == wanted) & (values[rows] > unseen)
+            ahead += int((shown & (first_time[at] >= time[rows, None])).sum())
+            known += int(shown.sum())
+        return ahead, known
 
 
 def warnings(found: Mapping[str, Sequence[int]], allowed: Collection[str]) -> list[str]:
