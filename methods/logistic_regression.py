@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -23,8 +23,9 @@ from methods.layers import FeatureEmbedding
 class LogisticRegression(MultiTaskModel):
     """logit = b + sum_j w_j x_j + sum_f v_f[code]: one weight for every value of every feature, nothing shared.
 
-    The values of a multi-valued feature are averaged. Fitted by L-BFGS (scikit-learn) for each inverse penalty of
-    ``inverse_penalties`` in turn; the one with the best validation score is kept.
+    The values of a multi-valued feature are averaged; ordered sequences are no inputs (nor are they of the trees).
+    Fitted by L-BFGS (scikit-learn) for each inverse penalty of ``inverse_penalties`` in turn; the one with the best
+    validation score is kept.
     """
 
     @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _Linear(nn.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self._numbers = len(schema.numeric)
-        self.embed = FeatureEmbedding(schema, 1)
+        self.embed = FeatureEmbedding(replace(schema, sequences=()), 1)
         self.weight = nn.Parameter(torch.zeros(self._numbers))
         self.bias = nn.Parameter(torch.zeros(()))
 

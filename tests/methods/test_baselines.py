@@ -1,5 +1,7 @@
 """Baselines that share nothing and are no networks: what they predict is what the library's models predict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from benchmark.planning.suite import Suite
 from benchmark.records.record import Key
 from benchmark.training.meters import weights_fingerprint
 from benchmark.training.protocol import execute
-from datasets_registry.schema import CategoricalFeature, Schema, Task
+from datasets_registry.schema import CategoricalFeature, Schema, SequenceFeature, Task
 from methods.batch import Batch
 from methods.gbdt import GradientBoostedTrees
 from methods.logistic_regression import LogisticRegression
@@ -57,6 +59,16 @@ def test_the_best_step_is_kept_and_predicts_with_its_validation_score(method):
     assert data.score("a", logits) == pytest.approx(max(scores), abs=1e-6) and max(scores) > 0.75
     labels = data.splits["valid"].labels["a"].numpy()  # logits, not scores of another scale
     assert log_loss(labels, special.expit(logits)) < 0.58
+
+
+@pytest.mark.parametrize("method", [GradientBoostedTrees, LogisticRegression])
+def test_an_ordered_sequence_is_no_input(method):
+    """Data with sequences has its baselines, too: they are fitted to everything else."""
+    steps = (SequenceFeature("seen", 6, 4, shares="c"), SequenceFeature("own", 5, 3))
+    plain, ordered = (
+        method(schema, [Task("a")], method.Config()) for schema in (SCHEMA, replace(SCHEMA, sequences=steps))
+    )
+    assert plain.fit(Rows()) == ordered.fit(Rows())
 
 
 def test_logistic_regression_is_the_librarys_on_one_hot_rows_with_averaged_tags():
