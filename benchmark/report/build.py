@@ -40,6 +40,7 @@ from benchmark.report.groups import Group, Options, group_records, variant_of
 from benchmark.report.measures import machine_kind, set_values_by_dataset
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot
+from benchmark.report.user_tables import user_metrics
 
 MAIN = ("claims", "study_", "old_tasks", "old_task_effect", "new_task", "across_datasets")
 """Tables that a run ends with; the others are files."""
@@ -168,6 +169,7 @@ def _report(groups: Sequence[Group], problems: Sequence[str], along: Sequence[ch
         made += [differences.no_degradation(group, slug, losses)]
         compact += paper.paper_tables(group, slug, losses)
         made += [cost.pareto(group, task, slug) for task in group.new_tasks]
+        made += [table for task in group.new_tasks if (table := user_metrics(group, task, slug)) is not None]
         made += [
             cost.efficiency(group, slug),
             serving.serving(group, slug),

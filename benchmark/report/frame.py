@@ -15,7 +15,10 @@ from benchmark.records.record import Record
 from benchmark.report.measures import machine_kind
 from benchmark.report.writers import spreadsheet_safe
 
-METRICS = ("auc", "pr_auc", "log_loss", "normalised_entropy", "calibration_error", "r2", "rmse", "mae")
+METRICS = (
+    *("auc", "pr_auc", "log_loss", "normalised_entropy", "calibration_error", "r2", "rmse", "mae", "spearman"),
+    *("gauc", "uauc", "ndcg@10", "hr@10", "mrr"),
+)
 """Metrics that lead, in this order; others that a record has follow by name."""
 ENDINGS = (".csv", ".parquet")
 

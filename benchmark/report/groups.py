@@ -398,10 +398,12 @@ class Group:
     def scores_of(self, find: Callable[[int], Record | None], task: str, metric: str | None = None) -> Sample:
         """Test scores of ``task`` in the runs that ``find(seed)`` gives, with the noise of the test rows."""
         found = self.sample(find, lambda record: score(record, task, metric))
-        if metric not in (None, *PRIMARY):
-            return found
-        vectors = {seed: vector for seed in found.values if (vector := self.noise.of(find(seed), task)) is not None}
-        return replace(found, rows=vectors, score=True)
+        primary_score = metric in (None, *PRIMARY)
+        own = None if primary_score else metric
+        vectors = {
+            seed: vector for seed in found.values if (vector := self.noise.of(find(seed), task, own)) is not None
+        }
+        return replace(found, rows=vectors, score=primary_score)
 
     @cached_property
     def noise(self) -> Noise:
@@ -431,12 +433,12 @@ class Group:
     def _runs_of(self) -> Counter[Variant]:
         return Counter(variant_of(record) for record in self.records)
 
-    def single_task(self, task: str) -> Sample:
+    def single_task(self, task: str, metric: str | None = None) -> Sample:
         """The reference: a model trained on ``task`` alone."""
         variant = next((variant for variant in self.variants if variant.method == SINGLE_TASK), None)
         if variant is None:
             return Sample(codes=dict.fromkeys(self.seeds, "n/a"))
-        return self.score(variant, SCRATCH, task)
+        return self.score(variant, SCRATCH, task, metric)
 
     def margin(self, task: str, metric: str = PRIMARY[0]) -> float:
         """Largest loss of ``task`` that counts as none, in the unit of the score; fixed before results are seen."""
@@ -456,37 +458,41 @@ class Group:
 class Noise:
     """Row noise of the runs of a group, from their records; for records without it, from stored predictions.
 
-    A run scored on other labels than most of its group has none: it is not compared row by row.
+    A run scored on other labels than most of its group has none: it is not compared row by row. ``metric`` None: of the
+    primary score; else of a metric per user, whose noise is over users. Other metrics have none.
     """
 
     def __init__(self, group: Group) -> None:
         self._group = group
         self._kept: dict[tuple[str, str], RowNoise | None] = {}
+        self._labels: dict[tuple[str, str | None], str] = {}
 
-    def of(self, record: Record | None, task: str) -> NDArray[np.float64] | None:
-        found = self._read(record, task) if record is not None else None
-        if found is None or found.labels != self._labels[task]:
+    def of(self, record: Record | None, task: str, metric: str | None = None) -> NDArray[np.float64] | None:
+        found = self._read(record, task, metric) if record is not None else None
+        if found is None or found.labels != self._common_labels(task, metric):
             return None
         from benchmark.records.row_noise import unfolded
 
         return unfolded(found)
 
-    @cached_property
-    def _labels(self) -> Mapping[str, str]:
-        """By task the labels that most runs were scored on."""
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for record in self._group.records:
-            for task in record.scores:
-                if (found := self._read(record, task)) is not None:
-                    counts[task][found.labels] += 1
-        return {task: min(found, key=lambda labels: (-found[labels], labels)) for task, found in counts.items()}
+    def _common_labels(self, task: str, metric: str | None) -> str:
+        """The labels (and users) that most runs were scored on; asked only where some run has any."""
+        asked = task, metric
+        if asked not in self._labels:
+            read = [self._read(record, task, metric) for record in self._group.records]
+            counts = Counter(noise.labels for noise in read if noise is not None)
+            self._labels[asked] = min(counts, key=lambda labels: (-counts[labels], labels))
+        return self._labels[asked]
 
-    def _read(self, record: Record, task: str) -> RowNoise | None:
-        if task not in record.scores:
+    def _read(self, record: Record, task: str, metric: str | None) -> RowNoise | None:
+        scores = record.scores.get(task)
+        if scores is None:
             return None
+        if metric is not None:
+            return scores.users.noise.get(metric) if scores.users is not None else None
         asked = record.run_id, task
         if asked not in self._kept:
-            self._kept[asked] = record.scores[task].rows or self._from_predictions(record, task)
+            self._kept[asked] = scores.rows or self._from_predictions(record, task)
         return self._kept[asked]
 
     def _from_predictions(self, record: Record, task: str) -> RowNoise | None:
