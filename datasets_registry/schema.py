@@ -26,7 +26,10 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.kind not in ("binary", "regression"):
-            raise ValueError(f"task '{self.name}': kind must be 'binary' or 'regression', not {self.kind!r}")
+            raise ValueError(
+                f"task '{self.name}': kind must be 'binary' or 'regression', not {self.kind!r}; of more than two "
+                "classes make one binary task each."
+            )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from benchmark.planning.tracks import check_track, passes
 from benchmark.records.lineage import parent_key, stage0_key
 from benchmark.records.record import Key, run_directory, run_id
 from benchmark.spec.arms import ARMS, JOINT, SCRATCH, STAGE0
-from benchmark.spec.budget import SELECTION_RULE
+from benchmark.spec.budget import SELECTION_RULES
 from benchmark.spec.labels import without_share
 from methods import METHODS
 
@@ -241,7 +241,7 @@ class _Planner:
             arm=arm,
             stage=0 if tasks and set(tasks) <= set(problem.old) else 1,
             budget=suite.budget_for(problem.name),
-            selection=SELECTION_RULE,
+            selection=SELECTION_RULES[suite.selection],
             seed=self.seed,
             arm_config=ARMS[arm].resolve(suite.arm_config_on(problem.name, entry.method, arm)),
             track=suite.track,

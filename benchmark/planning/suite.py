@@ -111,6 +111,9 @@ class Suite(StrictTable):
     labels; a share with fewer than ``least_positives`` positives is skipped. ``trained_weights``: numbers of weights
     that the arms' options are fitted to.
 
+    ``selection``: the validation metric whose mean over the trained tasks chooses the epoch: "auc", or "gauc" on
+    datasets whose rows name a user.
+
     ``margin`` is the largest loss of a score that counts as none: a number, or a table ``[margin]`` by
     "DATASET/TASK", task, metric ("auc", "r2") or "default". ``claim`` (``[[claim]]`` tables, see
     `benchmark.records.claims`) replaces the claims of the MPT-Rec paper, which are judged otherwise.
@@ -141,6 +144,7 @@ class Suite(StrictTable):
     search: Mapping[str, Mapping[str, Searched]] = Field(default_factory=dict)
     arm_search: Mapping[str, Mapping[str, Mapping[str, Searched]]] = Field(default_factory=dict)
     search_budget: SearchBudget = SearchBudget()
+    selection: Literal["auc", "gauc"] = "auc"
     limits: Limits = Limits()
     threads: int = Field(1, ge=1)
 

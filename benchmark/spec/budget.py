@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 SELECTION_RULE = "best mean validation AUC"
+SELECTION_RULES = {"auc": SELECTION_RULE, "gauc": "best mean validation GAUC"}
+"""How an epoch is chosen, by what a suite's ``selection`` names; the words stand in the key of every run."""
 
 
 class StrictTable(BaseModel):

@@ -15,7 +15,7 @@ from benchmark.records.record import Epoch, Selection
 from benchmark.spec.budget import SELECTION_RULE
 from benchmark.training.learner import Learner
 from benchmark.training.scoring import ValidationRows, quick_scores
-from benchmark.training.trainer import Trained
+from benchmark.training.trainer import Trained, selection_score
 from methods.batch import Batch
 
 
@@ -28,6 +28,7 @@ class WholeRows:
             "train": learner.rows.gather(slice(0, len(learner.rows))),
             "valid": valid.labelled(),
         }
+        self._groups = valid.groups
         self._tasks = {task.name: task for task in learner.model.tasks}
 
     def labelled(self, split: str, task: str) -> tuple[NDArray[np.float32], Batch]:
@@ -39,8 +40,12 @@ class WholeRows:
         return rows.labels[task][defined].cpu().numpy(), Batch(rows.categorical[defined], rows.numeric[defined])
 
     def score(self, task: str, outputs: NDArray[np.float32]) -> float:
-        """The task's primary metric on validation rows; minus infinity where it is undefined."""
-        (value,) = quick_scores(self._tasks[task], outputs, self.labelled("valid", task)[0]).values()
+        """What selects an epoch, on validation rows: the task's primary metric or its GAUC; minus infinity where it is
+        undefined."""
+        labels = self._splits["valid"].labels[task].cpu().numpy()
+        groups = None if self._groups is None else self._groups[~np.isnan(labels)]
+        scores = quick_scores(self._tasks[task], outputs, labels[~np.isnan(labels)], groups)
+        value = selection_score({task: scores})
         return float("-inf") if value is None else value
 
 
@@ -54,7 +59,7 @@ def fit_whole(learner: Learner, valid: ValidationRows) -> Trained:
         scores = model.fit(WholeRows(learner, valid))
     seconds = time.perf_counter() - started
     known = [None if score == float("-inf") else score for score in scores]
-    metric = "auc" if task.kind == "binary" else "r2"
+    metric = "r2" if task.kind == "regression" else "auc" if valid.groups is None else "gauc"
     curve = [
         Epoch(
             epoch=step,

@@ -21,7 +21,7 @@ from benchmark.core.errors import UsageError
 from benchmark.records.lineage import known_before
 from benchmark.records.record import Epoch, Key, Measured, TaskEpoch, TaskScores
 from benchmark.spec.arms import ARMS, OWN_TRAINING, Arm
-from benchmark.spec.budget import Budget
+from benchmark.spec.budget import SELECTION_RULES, Budget
 from benchmark.spec.labels import without_share
 from benchmark.spec.options import TrainingOptions, split_config
 from benchmark.training import meters, operations
@@ -95,7 +95,8 @@ def execute(
     on_test = key.scored == "test"
     with clock("load"):
         rows = _training_rows(key, data, schema, device)
-        valid = ValidationRows(data, schema, [data.tasks[name] for name in _selecting(key, arm)], device)
+        selecting = [data.tasks[name] for name in _selecting(key, arm)]
+        valid = ValidationRows(data, schema, selecting, device, by_user=key.selection == SELECTION_RULES["gauc"])
         held_out = HeldOutRows(data, "test" if on_test else "valid", schema, device)
     with clock("build"):
         model, warnings = start(key, config, data, schema, stage0, device)
@@ -122,7 +123,7 @@ def execute(
     invariants = _kept_promises(model, before, predictions) if before is not None else {}
     outcome = Outcome(
         curve=result.curve,
-        selection=result.selection,
+        selection=result.selection.model_copy(update={"rule": key.selection}),
         params=meters.count_parameters(model, trained, meters.paper_count(model, arm, key, trained)),
         flops=_counted(lambda: operations.flops(learner), warnings),
         serving=_counted(lambda: operations.serving(learner, _before(key, config, arm, data, schema)), warnings),

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.core.errors import UsageError
 from benchmark.core.seeding import numpy_stream
 from benchmark.core.steps import tell
 from benchmark.records.record import TaskScores, UserNoise
 from benchmark.records.row_noise import fingerprint, row_noise, user_noise
-from benchmark.training.metrics import NOT_FINITE, PRIMARY, auc_standard_error, defined, evaluate
+from benchmark.training.metrics import NOT_FINITE, PRIMARY, auc_standard_error, evaluate
 from benchmark.training.metrics import auc as area_under_curve
 from benchmark.training.rows import PREDICT_ROWS, DataRows, FrozenRows, cache_features, inputs_at
 from benchmark.training.untouched import left_alone
@@ -80,12 +81,18 @@ def _add_users(
     scores.users = UserNoise(scored=len(result.codes), excluded=result.excluded, noise=noise)
 
 
-def quick_scores(task: Task, predictions: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float | None]:
-    """What validation needs after every epoch: the primary metric alone, since it selects."""
+def quick_scores(
+    task: Task, predictions: NDArray[np.float32], labels: NDArray[np.float32], groups: NDArray | None = None
+) -> dict[str, float | None]:
+    """What validation needs after every epoch: the primary metric, and GAUC if given the rows' users ``groups`` [N]."""
     if task.kind == "binary":
-        predictions, labels = defined(predictions, labels)
-        value = area_under_curve(predictions, labels) if np.isfinite(predictions).all() and len(labels) else None
-        return {PRIMARY["binary"]: value}
+        known = ~np.isnan(labels)
+        predictions, labels = predictions[known], labels[known]
+        usable = bool(np.isfinite(predictions).all()) and len(labels) > 0
+        found = {PRIMARY["binary"]: area_under_curve(predictions, labels) if usable else None}
+        if groups is not None:
+            found["gauc"] = user_scores(predictions, labels, groups[known]).metrics()["gauc"] if usable else None
+        return found
     metrics, _, _ = evaluate(task.kind, predictions, labels)
     return {PRIMARY[task.kind]: metrics[PRIMARY[task.kind]]}
 
@@ -103,9 +110,20 @@ def collect_logits(
 
 
 class ValidationRows:
-    """The rows that select an epoch: inputs, and the labels of the tasks that a run trains."""
+    """The rows that select an epoch: inputs, and the labels of the tasks that a run trains.
 
-    def __init__(self, data: EncodedDataset, schema: Schema, tasks: Sequence[Task], device: torch.device) -> None:
+    ``groups`` are their users [N] where these decide (``by_user``). Raises UsageError where the data names none.
+    """
+
+    def __init__(
+        self, data: EncodedDataset, schema: Schema, tasks: Sequence[Task], device: torch.device, by_user: bool = False
+    ) -> None:
+        self.groups = data.groups("valid") if by_user else None
+        if by_user and self.groups is None:
+            raise UsageError(
+                f"'{data.name}' names no user or session, so no epoch can be chosen by GAUC. Leave out "
+                'selection = "gauc", or name the column (group = "..." in a schema file).'
+            )
         self.rows = DataRows(data.split("valid", schema), {}, device)
         self._tasks = {task.name: task for task in tasks}
         self._labels = {name: data.labels("valid", name) for name in self._tasks}
@@ -125,7 +143,10 @@ class ValidationRows:
         """Of each task, from outputs on the rows or on what was cached of them."""
         with torch.inference_mode():
             logits = collect_logits(forward, self.rows if self._cached is None else self._cached, list(self._tasks))
-        return {name: quick_scores(task, logits[name], self._labels[name]) for name, task in self._tasks.items()}
+        return {
+            name: quick_scores(task, logits[name], self._labels[name], self.groups)
+            for name, task in self._tasks.items()
+        }
 
     def score(self, forward: Forward, task: str) -> float | None:
         """The primary metric of one task; None where it is undefined."""

@@ -127,8 +127,11 @@ def _epoch(learner: Learner, number: int, budget: Budget, optimizer: torch.optim
 
 
 def selection_score(validation: Validation) -> float | None:
-    """Mean over the tasks of AUC (R² for regression tasks) on validation rows; tasks without one are left out."""
-    values = [scores.get("auc", scores.get("r2")) for scores in validation.values()]
+    """Mean over the tasks of AUC (R² for regression tasks) on validation rows; tasks without one are left out.
+
+    A binary task that has a GAUC here counts by it: it is there only where the suite selects by it.
+    """
+    values = [scores.get("gauc", scores.get("auc", scores.get("r2"))) for scores in validation.values()]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 

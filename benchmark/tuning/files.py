@@ -18,7 +18,6 @@ from tomlkit.items import Table
 from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.planning.suite import Searched, Suite
-from benchmark.spec.budget import SELECTION_RULE
 from benchmark.tuning.space import split_values
 from benchmark.tuning.study import TRIALS, Study
 
@@ -136,7 +135,7 @@ def _account(study: Study) -> list[str]:
     assert best is not None
     return [
         f"{study.budgeted} trials ({study.failed} failed) of {' and '.join(study.arms)}, seeds {seeds}; {budget}.",
-        f"{SELECTION_RULE}: {'none' if default is None else f'{default:.5f}'} with the default config, "
+        f"{key.selection}: {'none' if default is None else f'{default:.5f}'} with the default config, "
         f"{best.score:.5f} with trial {best.number}.",
     ]
 

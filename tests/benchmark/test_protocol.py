@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.records.record import Key
+from benchmark.core.errors import UsageError
+from benchmark.records.record import Key, run_id
 from benchmark.spec.arms import ARMS
+from benchmark.spec.budget import SELECTION_RULES
 from benchmark.training.meters import weights_fingerprint
 from benchmark.training.models import initialise
 from benchmark.training.protocol import execute
@@ -169,6 +171,20 @@ def test_metrics_per_user_are_scored_where_rows_have_users(stage0):
     assert scores.users.scored + scores.users.excluded == 25 and scores.users.excluded >= 1
     assert set(scores.users.noise) == set(NAMES)
     assert not set(NAMES) & stage0[0].scores["a"].metrics.keys() and stage0[0].scores["a"].users is None
+
+
+@pytest.mark.parametrize("method", ["shared_bottom", "logistic_regression"])
+def test_an_epoch_may_be_chosen_by_gauc_where_rows_have_users(method):
+    data = FakeData()
+    data.users["valid"] = np.arange(200) // 10
+    asked = key(method=method, old=("a",), arm="stage0").model_copy(update={"selection": SELECTION_RULES["gauc"]})
+    outcome = execute(asked, data, CPU)
+    curve = [epoch.validation["a"]["gauc"] for epoch in outcome.curve]
+    assert outcome.selection.score == max(curve) and outcome.selection.epoch == 1 + int(np.argmax(curve))
+    assert outcome.selection.rule == asked.selection and run_id(asked) != run_id(key(method=method, old=("a",)))
+    data.users.clear()
+    with pytest.raises(UsageError, match="names no user"):
+        execute(asked, data, CPU)
 
 
 CHANGES = {
