@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmark.cli.options import Request
     from benchmark.planning.plan import Plan
 
-__all__ = ["compare_predictions", "load", "plan", "reference", "rows", "run", "tables"]
+__all__ = ["compare_predictions", "load", "load_all", "plan", "ranking", "reference", "rows", "run", "tables"]
 
 Names = str | Iterable[str]
 Files = Iterable[str | Path]
@@ -63,6 +63,28 @@ def load(*trees: str | Path) -> pd.DataFrame:
         table = flat(read_records(_checked(tree))[0])
         found += [{"tree": str(tree), **row} for row in table] if len(trees) > 1 else table
     return pd.DataFrame(found)
+
+
+def load_all() -> pd.DataFrame:
+    """All reference results as one frame, as `load` gives them, with the column ``tree``."""
+    from benchmark.records.reference import reference_trees
+
+    return load(*reference_trees().values())
+
+
+def ranking(*trees: str | Path) -> pd.DataFrame:
+    """How every method and strategy stands on every problem of result trees (default: all reference results).
+
+    Columns: `benchmark.report.ranking.entries`. Ranks hold within a problem of one tree.
+    """
+    import pandas as pd
+
+    from benchmark.cli.listing import titles
+    from benchmark.records.reference import reference_trees
+    from benchmark.report.ranking import entries
+
+    chosen = [_checked(tree) for tree in trees] or list(reference_trees().values())
+    return pd.DataFrame(entries(chosen, titles()))
 
 
 def tables(tree: str | Path | None = None) -> dict[str, pd.DataFrame]:
