@@ -19,6 +19,7 @@ from benchmark.core.errors import DataError, DataUnavailable
 from datasets_registry import find, prepare, validate
 from datasets_registry.raw import download as downloads
 from datasets_registry.raw.manifest import MANIFESTS
+from datasets_registry.tenrec_qk_video_hub import LABELS as QK_LABELS
 from datasets_registry.vk_lsvd import CONTEXT, LABELS
 
 
@@ -308,3 +309,55 @@ def test_hillstrom_is_fetched_and_a_changed_copy_is_refused(served, tmp_path):
     data = prepare(dataset)
     assert sum(data.meta["rows"].values()) == 64_000
     assert sum(tally["positives"] for tally in data.meta["base_rates"]["conversion"].values()) == 578
+
+
+def write_blocks(root, rng):
+    """Two blocks of each split in the layout of UniRank's script; returns the users' items in order and the rows."""
+    users, rows = {u: rng.integers(1, 60, 80).tolist() for u in range(1, 13)}, []
+    for split, (first, last) in {"train": (0, 64), "valid": (64, 72), "test": (72, 80)}.items():
+        for block, members in enumerate((range(1, 7), range(7, 13))):
+            local = {item: place for place, item in enumerate(sorted({i for u in members for i in users[u]}), 1)}
+            data = [
+                {"user_index": place, "item_index": local[users[u][at]], "seq_len": at, "user_id": u, "gender": u % 3}
+                | {"age": u % 5, "watching_times": 1, **{name: float(rng.random() < 0.4) for name in QK_LABELS}}
+                for place, u in enumerate(members)
+                for at in range(first, last)
+            ]
+            rows += [row | {"split": split, "item": users[row["user_id"]][row["seq_len"]]} for row in data]
+            side = [{"user_index": p, "full_item_seq": [local[i] for i in users[u]]} for p, u in enumerate(members)]
+            items = [{"item_index": 0, "item_id": 0}, *({"item_index": p, "item_id": i} for i, p in local.items())]
+            for kind, content in (("data", data), ("user_info", side), ("item_info", items)):
+                (root / split / kind).mkdir(parents=True, exist_ok=True)
+                pa.parquet.write_table(pa.Table.from_pylist(content), root / split / kind / f"part-{block:05d}.parquet")
+    return users, rows
+
+
+def test_uniranks_blocks_give_each_row_the_items_before_it(tmp_path):
+    users, rows = write_blocks(tmp_path / "QK-Video", np.random.default_rng(0))
+    dataset = find("tenrec_qk_video_hub")
+    files = dataset.recognises(tmp_path)
+    assert len(files) == 18
+    by_part = {0: "train", 1: "valid", 2: "test"}
+    read = [
+        (by_part[chunk.part], *row)
+        for chunk in dataset.read(files, 50)
+        for row in zip(
+            np.asarray(chunk.features["user_id"]).tolist(),
+            chunk.features["item_id"].tolist(),
+            chunk.features["seen"].to_pylist(),
+            chunk.labels["share"].tolist(),
+            strict=True,
+        )
+    ]
+    assert read == [
+        (r["split"], r["user_id"], r["item"], users[r["user_id"]][max(0, r["seq_len"] - 50) : r["seq_len"]], r["share"])
+        for r in rows
+    ]
+    data = prepare("tenrec_qk_video_hub", data_dir=tmp_path)
+    assert data.meta["rows"] == {"train": 768, "valid": 96, "test": 96}
+    bad = files["data.valid.part-00001"]
+    table = pa.parquet.read_table(bad)
+    place = table.schema.get_field_index("seq_len")
+    pa.parquet.write_table(table.set_column(place, "seq_len", pa.array([99] * len(table))), bad)
+    with pytest.raises(DataError, match="a history that the block's user_info does not have"):
+        prepare("tenrec_qk_video_hub", data_dir=tmp_path)
