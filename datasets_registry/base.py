@@ -45,6 +45,10 @@ class Feature:
     "group") with an earlier "time" whose label of the task ``when`` is 1 (``when="*"``: all of them); see
     `datasets_registry.encoding.history`.
 
+    ``dim`` is the size of a categorical feature's own embeddings, where that is not the method's; with ``vectors``, a
+    .npy [n, dim], they start from these, and with ``frozen`` they stay so. ``vector_ids``, a .npy [n], says which
+    values they belong to (else row i is the vector of the integer i).
+
     Where there are more values than ``length``, ``keep`` says which stay: "first" (the default of a multi-valued
     field) or "last" (the default of a sequence).
     """
@@ -59,6 +63,10 @@ class Feature:
     keep: str = ""
     shares: str = ""
     when: str = ""
+    dim: int = 0
+    vectors: str = ""
+    vector_ids: str = ""
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         kinds = ("categorical", "numeric", "sequence")
@@ -76,6 +84,12 @@ class Feature:
             raise UsageError(
                 f"feature '{self.name}': a sequence that is built needs shares, the feature it is made of."
             )
+        if self.kind != "categorical" and (self.dim or self.vectors):
+            raise UsageError(f"feature '{self.name}': only a categorical one has embeddings, not a {self.kind} one.")
+        if not isinstance(self.dim, int) or isinstance(self.dim, bool) or self.dim < 0:
+            raise UsageError(f"feature '{self.name}': dim must be a whole number from 1, not {self.dim!r}.")
+        if (self.vector_ids or self.frozen) and not self.vectors:
+            raise UsageError(f"feature '{self.name}': ids and frozen go with vectors, which are not given.")
         if not self.keep:
             object.__setattr__(self, "keep", "last" if self.kind == "sequence" else "first")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.core.errors import DataError
 from benchmark.core.programs import ROOT, fingerprint, folder, with_imports
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def data_code(dataset: Dataset) -> str:
 def declared(dataset: Dataset) -> list[object]:
     """What a description says about how arrays are made of raw files."""
     return [
+        *(_content(path) for f in dataset.features for path in (f.vectors, f.vector_ids) if path),
         repr(dataset.features),
         repr(dataset.tasks),
         dataset.split,
@@ -34,3 +37,12 @@ def declared(dataset: Dataset) -> list[object]:
         dataset.fitted_apart,
         dataset.configuration(),
     ]
+
+
+def _content(path: str) -> str:
+    """Hash of a file that the description names. Raises DataError if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); correct the path in the features.") from error

@@ -38,13 +38,18 @@ class CategoricalFeature:
 
     Codes run over 0..size-1; the first ``reserved`` of them stand for missing, rare and unseen values and are no
     values of the data (parameter counts give their embedding rows apart). ``length`` > 1 marks a multi-valued
-    feature that fills that many columns, padded with code 0 and pooled by their mean.
+    feature that fills that many columns, padded with code 0 and pooled by their mean. ``dim`` is the size of the
+    feature's own embeddings (0: the method's), ``vectors`` a .npy [size, dim] that they start from, and ``frozen`` says
+    that these are not trained (`methods.tables`).
     """
 
     name: str
     size: int
     reserved: int = 0
     length: int = 1
+    dim: int = 0
+    vectors: str = ""
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,26 @@ class Schema:
     def reserved_rows(self) -> tuple[int, ...]:
         """Rows of the stacked table that stand for missing, rare or unseen values."""
         return tuple(start + code for start, (_, reserved) in sorted(self._tables.items()) for code in range(reserved))
+
+    @cached_property
+    def table_rows(self) -> int:
+        """Rows of the common table: all but those of features with embeddings of their own size."""
+        return self.embedding_rows - sum(feature.size for feature in self.categorical if feature.dim)
+
+    @cached_property
+    def table_reserved(self) -> int:
+        """How many of the common table's rows stand for missing, rare or unseen values."""
+        return len(self.reserved_rows) - sum(feature.reserved for feature in self.categorical if feature.dim)
+
+    def before(self, row: int) -> int:
+        """How many rows of the stacked table before ``row`` belong to features with embeddings of their own size."""
+        starts = zip(self.categorical, self.offsets, strict=True)
+        return sum(feature.size for feature, start in starts if feature.dim and start < row)
+
+    def uniform(self) -> Schema:
+        """The same inputs, all embeddings of one size and none from elsewhere, sequences pooled by their mean."""
+        plain = tuple(replace(feature, dim=0, vectors="", frozen=False) for feature in self.categorical)
+        return replace(self.pooled("mean"), categorical=plain)
 
     @cached_property
     def columns(self) -> int:

@@ -127,7 +127,7 @@ def _dataset(
         old_tasks=tuple(content["old_tasks"]),
         new_tasks=tuple(content.get("new_tasks", ())),
         funnel=tuple(content.get("funnel", ())),
-        features=_features(content),
+        features=_features(content, path.parent),
         **{key: content.get(key, "") for key in ("licence", "citation", "home_page")},
         size="own files",
         split=split,
@@ -172,12 +172,34 @@ def _tags(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: {"separator": tag} if isinstance(tag, str) else tag for name, tag in content.get("tags", {}).items()}
 
 
-def _features(content: Mapping[str, Any]) -> tuple[Feature, ...]:
-    few = content.get("min_count", 1)
+def _embeddings(content: Mapping[str, Any], directory: Path) -> dict[str, dict[str, Any]]:
+    """Options of features with embeddings of their own, by name. Raises UsageError."""
+    out: dict[str, dict[str, Any]] = {}
+    for name, options in content.get("embeddings", {}).items():
+        inputs = [*content.get("categorical", ()), *content.get("tags", {})]
+        if name not in inputs:
+            raise UsageError(f"[embeddings.{name}]: {unknown_name('categorical column', name, inputs)}")
+        given = {key: str((directory / options[key]).resolve()) for key in ("vectors", "ids") if key in options}
+        for key, file in given.items():
+            if not Path(file).is_file():
+                raise UsageError(f"[embeddings.{name}] {key} names {file}, which is no file.")
+        out[name] = {"dim": options.get("dim", 0), "frozen": options.get("frozen", False)}
+        out[name] |= {"vectors": given.get("vectors", ""), "vector_ids": given.get("ids", "")}
+    return out
+
+
+def _features(content: Mapping[str, Any], directory: Path) -> tuple[Feature, ...]:
+    few, own = content.get("min_count", 1), _embeddings(content, directory)
     return (
-        *(Feature(name, min_count=few) for name in content.get("categorical", ())),
+        *(Feature(name, min_count=few, **own.get(name, {})) for name in content.get("categorical", ())),
         *(
-            Feature(name, min_count=few, length=tag.get("length", TAG_LENGTH), keep=tag.get("keep", ""))
+            Feature(
+                name,
+                min_count=few,
+                length=tag.get("length", TAG_LENGTH),
+                keep=tag.get("keep", ""),
+                **own.get(name, {}),
+            )
             for name, tag in _tags(content).items()
         ),
         *(Feature(name, "numeric", scale=content.get("scale", "minmax")) for name in content.get("numeric", ())),

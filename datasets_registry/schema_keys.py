@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,22 @@ from benchmark.core.errors import UsageError, unknown_name
 from datasets_registry.base import SCALES
 
 KEYS = (
-    "name files title licence citation home_page categorical numeric tags sequences ignore old_tasks new_tasks time "
-    "group split min_count delimiter decimal allow_leaks funnel tasks scale hub revision config data_files streaming"
+    "name files title licence citation home_page categorical numeric tags sequences embeddings ignore old_tasks "
+    "new_tasks time group split min_count delimiter decimal allow_leaks funnel tasks scale hub revision config "
+    "data_files streaming"
 ).split()
 TASK_KEYS = ("title", "kind", "space", "excludes", "partial", "positive")
 TAG_KEYS = ("separator", "length", "keep")
 SEQUENCE_KEYS = ("separator", "shares", "when", "length", "keep")
+EMBEDDING_KEYS = ("dim", "vectors", "ids", "frozen")
 LISTS = ("categorical", "numeric", "ignore", "old_tasks", "new_tasks", "allow_leaks", "funnel")
+
+_NUMBER = ("a whole number from 1", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+_KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "length": _NUMBER,
+    "dim": _NUMBER,
+    "frozen": ("true or false", lambda value: isinstance(value, bool)),
+}
 
 
 def check_types(path: Path, content: Mapping[str, Any]) -> None:
@@ -35,7 +44,7 @@ def check_types(path: Path, content: Mapping[str, Any]) -> None:
         elif key == "tags" and isinstance(value, dict):
             good = all(isinstance(part, str | dict) and part for part in value.values())
             kind = "a table of separators, or of tables with separator, length and keep"
-        elif key in ("tasks", "sequences"):
+        elif key in ("tasks", "sequences", "embeddings"):
             good, kind = isinstance(value, dict) and all(isinstance(part, dict) for part in value.values()), "tables"
         elif key == "streaming":
             good, kind = isinstance(value, bool), "true or false"
@@ -70,13 +79,13 @@ def _check_columns(path: Path, content: Mapping[str, Any]) -> None:
     tables: list[tuple[str, str, tuple[str, ...], Any]]
     tables = [("tags", name, TAG_KEYS, value) for name, value in content.get("tags", {}).items()]
     tables += [("sequences", name, SEQUENCE_KEYS, value) for name, value in content.get("sequences", {}).items()]
+    tables += [("embeddings", name, EMBEDDING_KEYS, value) for name, value in content.get("embeddings", {}).items()]
     for table, name, keys, options in tables:
         for key, value in options.items() if isinstance(options, dict) else ():
             if key not in keys:
                 raise UsageError(f"{path}: [{table}.{name}]: {unknown_name('key', key, keys)}")
-            good = isinstance(value, int) and not isinstance(value, bool) if key == "length" else isinstance(value, str)
-            if not good or not value:
-                kind = "a whole number from 1" if key == "length" else "a text"
+            kind, right = _KINDS.get(key, ("a text", lambda value: isinstance(value, str) and value))
+            if not right(value):
                 raise UsageError(f"{path}: [{table}.{name}] {key} has to be {kind}, not {value!r:.80}.")
         if table == "tags" and isinstance(options, dict) and "separator" not in options:
             raise UsageError(f"{path}: [tags.{name}] needs separator, the sign between two values of a cell.")

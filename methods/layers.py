@@ -19,6 +19,7 @@ from benchmark.core.errors import UsageError
 from datasets_registry.schema import Schema, Task
 from methods.batch import Batch
 from methods.sequences import SequencePool
+from methods.tables import OwnTable, look_up
 
 __all__ = [
     "MLP",
@@ -55,7 +56,8 @@ class FeatureEmbedding(nn.Module):
         self.pools = nn.ModuleList(SequencePool(sequence, dim) for sequence in schema.sequences)
         self.candidates = tuple(schema.candidate(sequence) for sequence in schema.sequences)
         tables = schema.categorical or schema.sequences
-        self.table = nn.Embedding(schema.embedding_rows, dim) if tables else None
+        self.table = nn.Embedding(schema.table_rows, dim) if tables and schema.table_rows else None
+        self._lay_out(schema, dim)
         self.pooled = any(feature.length > 1 for feature in schema.categorical)
         if self.pooled:
             owner = [f for f, feature in enumerate(schema.categorical) for _ in range(feature.length)]
@@ -65,9 +67,9 @@ class FeatureEmbedding(nn.Module):
             self.register_buffer("padding", torch.tensor(padding, dtype=torch.int32), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
-        if self.table is None:
+        if self.table is None and not self.own:
             return batch.numeric
-        values = _look_up(self.table, batch.categorical)
+        values = self._embeddings(batch.categorical)
         if self.pooled:
             values = self._pool(batch.categorical, values)
         parts = [batch.numeric] if batch.numeric.shape[1] else []
@@ -78,13 +80,41 @@ class FeatureEmbedding(nn.Module):
 
     def _sequences(self, batch: Batch, values: Tensor) -> list[Tensor]:
         """One vector [B, dim] per sequence; ``values`` [B, features, dim] are the candidates of target attention."""
-        assert self.table is not None
         parts = []
-        for sequence, pool, candidate in zip(self.sequences, self.pools, self.candidates, strict=True):
+        for i, (sequence, pool, candidate) in enumerate(zip(self.sequences, self.pools, self.candidates, strict=True)):
             codes = batch.sequences[sequence]
             target = None if candidate is None else values[:, candidate]
-            parts.append(pool(_look_up(self.table, codes.clamp(min=0)), codes >= 0, target))
+            (_, owner, shift), inside = self.places[i], codes >= 0
+            parts.append(pool(self._rows(torch.where(inside, codes, self.first[i]), owner, shift), inside, target))
         return parts
+
+    def _lay_out(self, schema: Schema, dim: int) -> None:
+        """Which columns and sequences are looked up where: (columns, own table or None, rows to take off the code)."""
+        own = [feature for feature in schema.categorical if feature.dim]
+        starts = dict(zip((feature.name for feature in schema.categorical), schema.offsets, strict=True))
+        self.own = nn.ModuleList(OwnTable(feature, starts[feature.name], dim) for feature in own)
+        place = {feature.name: i for i, feature in enumerate(own)}
+        self.layout = [(f.length, place.get(f.name), schema.before(starts[f.name])) for f in schema.categorical]
+        self.first = schema.sequence_offsets  # an empty place looks up its table's first row, which the mask hides
+        self.places = [
+            (one.length, place.get(one.shares), schema.before(start))
+            for one, start in zip(schema.sequences, self.first, strict=True)
+        ]
+
+    def _embeddings(self, codes: Tensor) -> Tensor:
+        """Codes [B, columns] to [B, columns, dim]."""
+        if not self.own:
+            assert self.table is not None
+            return look_up(self.table.weight, codes)
+        columns = codes.split([width for width, _, _ in self.layout], 1)
+        parts = [self._rows(part, *where[1:]) for part, where in zip(columns, self.layout, strict=True)]
+        return torch.cat(parts, 1)
+
+    def _rows(self, codes: Tensor, owner: int | None, shift: int) -> Tensor:
+        if owner is not None:
+            return self.own[owner](codes)
+        assert self.table is not None
+        return look_up(self.table.weight, codes - shift if shift else codes)
 
     def shares(self, codes: Tensor) -> Tensor:
         """The weight of each column in its feature's mean, [B, columns]: 1 but for multi-valued features."""
@@ -104,17 +134,6 @@ class FeatureEmbedding(nn.Module):
         weights = weights + empty @ self.columns.T
         counts = counts + empty * self.columns.sum(0)
         return (self.columns.T @ (weights.unsqueeze(-1) * values)) / counts.unsqueeze(-1)
-
-
-def _look_up(table: nn.Embedding, codes: Tensor) -> Tensor:
-    """Rows of the table, codes [B, columns] to [B, columns, dim].
-
-    On a CPU the gradient of ``index_select`` with int64 codes adds rows up several times as fast as that of
-    ``nn.Embedding``, in the same order and so to the same bits; on a GPU only the latter is deterministic by itself.
-    """
-    if codes.is_cuda:
-        return table(codes)
-    return table.weight.index_select(0, codes.reshape(-1).long()).view(*codes.shape, -1)
 
 
 class MLP(nn.Sequential):

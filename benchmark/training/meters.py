@@ -15,6 +15,7 @@ from torch import nn
 from benchmark.records.record import Key, Parameters, Seconds
 from benchmark.spec.arms import Arm
 from methods.base import MultiTaskModel
+from methods.tables import OwnEmbedding
 
 
 def count_parameters(
@@ -44,10 +45,13 @@ def _own_size(parameter: nn.Parameter, model: MultiTaskModel) -> int:
     is_table = parameter.dim() == 2 and any(
         isinstance(module, nn.Embedding)
         and module.weight is parameter
-        and module.num_embeddings == schema.embedding_rows
+        and module.num_embeddings == schema.table_rows
+        and not isinstance(module, OwnEmbedding)
         for module in model.modules()
     )
-    return parameter.numel() - (len(schema.reserved_rows) * parameter.shape[1] if is_table else 0)
+    own = {id(module.weight): module.reserved for module in model.modules() if isinstance(module, OwnEmbedding)}
+    reserved = schema.table_reserved if is_table else own.get(id(parameter), 0)
+    return parameter.numel() - reserved * (parameter.shape[1] if reserved else 0)
 
 
 def peak_memory_bytes() -> int:

@@ -16,6 +16,7 @@ from benchmark.records.record import Flops, Serving
 from benchmark.training.learner import Learner
 from methods.base import MultiTaskModel
 from methods.batch import Batch, Progress
+from methods.tables import FrozenVectors, OwnEmbedding
 
 ROWS = 64
 """Rows of a counted pass."""
@@ -114,8 +115,13 @@ def stored_numbers(model: MultiTaskModel) -> int:
 
     Buffers count because some methods keep weights in them: MAML the adapted copy of its network for every task.
     """
-    rows, reserved = model.schema.embedding_rows, len(model.schema.reserved_rows)
-    return sum(
+    rows, reserved = model.schema.table_rows, model.schema.table_reserved
+    own = sum(
+        module.reserved * module.weight.shape[1]
+        for module in model.modules()
+        if isinstance(module, OwnEmbedding | FrozenVectors)
+    )
+    return -own + sum(
         tensor.numel() - (reserved * tensor.shape[1] if tensor.dim() == 2 and len(tensor) == rows else 0)
         for tensor in model.state_dict().values()
     )

@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from benchmark.core.errors import DataError
 from datasets_registry.base import CHUNK_ROWS, UNDEFINED, Chunk, Dataset, Feature
-from datasets_registry.encoding import checks, duplicates, groups, history, integrity, numbers, splits
+from datasets_registry.encoding import checks, duplicates, groups, history, integrity, numbers, splits, vectors
 from datasets_registry.encoding.numbers import Distribution, Draw
 from datasets_registry.encoding.output import Output, narrow, record_type
 from datasets_registry.encoding.profiles import Profile
@@ -101,7 +101,12 @@ def encode(
                 "the test part is encoded by itself: a code may mean another value there than in training (on purpose)."
             )
         scalers = [one for one in encoders.fitted.values() if isinstance(one, Scaler)]
-        meta["warnings"] += [*encoders.cut_warnings(), *filter(None, (one.squeezed() for one in scalers)), *notes]
+        meta["warnings"] += [
+            *encoders.cut_warnings(),
+            *encoders.lacking,
+            *filter(None, (one.squeezed() for one in scalers)),
+            *notes,
+        ]
         if dataset.toy:
             meta["warnings"].append(f"a toy: {dataset.toy}.")
         if dataset.complete_rows and profile.first is None and len(split) != dataset.complete_rows:
@@ -288,6 +293,8 @@ class _Encoders:
     def __init__(self, dataset: Dataset, fitted: dict[str, Any]) -> None:
         self.dataset, self.fitted = dataset, fitted
         self.cut: dict[str, list[int]] = {}  # by multi-valued feature: cells with more values than fit, cells with any
+        self.lacking: list[str] = []  # sentences about values without a vector
+        self._dims: dict[str, int] = {}
         self._apart: dict[str, Any] = {}
         self._foreign = np.zeros(0, bool)
         self._events: dict[str, history.Events] = {}
@@ -378,6 +385,21 @@ class _Encoders:
             return fitted[feature.shares or feature.name].encode_sequence(column, feature)
         return fitted[feature.name].encode(column).reshape(n, -1)
 
+    def vectors(self, feature: Feature) -> np.ndarray:
+        """Embeddings from elsewhere, float32 [size, d] by code. Raises DataError."""
+        table, said = vectors.aligned(feature, self.fitted[feature.name])
+        if feature.dim and feature.dim != table.shape[1]:
+            raise DataError(f"{feature.vectors}: vectors of size {table.shape[1]}, and dim says {feature.dim}.")
+        self._dims[feature.name] = table.shape[1]
+        self.lacking += [said] if said else []
+        return table
+
+    def embedding(self, feature: Feature) -> dict[str, Any]:
+        """What meta.json says of a feature's embeddings, where they are its own."""
+        if feature.vectors:
+            return {"dim": self._dims[feature.name], "vectors": True, "frozen": feature.frozen}
+        return {"dim": feature.dim} if feature.dim else {}
+
     def count_cut(self, feature: Feature, batch: pa.RecordBatch) -> None:
         """Note how many cells of a multi-valued column hold more values than are kept."""
         if not feature.built and pa.types.is_list(batch.schema.field(f"x:{feature.name}").type):
@@ -447,6 +469,12 @@ def _write(
         values, hashes = output.close()  # type: ignore[assignment]  # digests by name, above an array
         digests |= values
         files |= hashes
+    for feature in categorical:
+        if feature.vectors:
+            file, table = f"vectors.{feature.name}.npy", encoders.vectors(feature)
+            np.save(scratch / file, table)
+            files[file] = integrity.of_file(scratch / file)
+            digests[f"vectors.{feature.name}"] = hashlib.blake2b(table.data, digest_size=16).hexdigest()
     files |= {name: integrity.of_file(scratch / name) for name in _write_vocabularies(scratch, fitted)}
     files |= group_ids.write(scratch)
     return {
@@ -460,6 +488,7 @@ def _write(
                 "length": f.length,
                 "rare_values": fitted[f.name].rare,
             }
+            | encoders.embedding(f)
             for f in categorical
         ],
         "sequences": [
@@ -518,7 +547,8 @@ def _fingerprint(dataset: Dataset, digests: dict[str, str], fitted: dict[str, An
     """
     sizes: list[tuple[Any, ...]] = []
     for f in dataset.features:
-        meaning = (f.shares, f.keep) if f.kind == "sequence" else ()
+        meaning: tuple[Any, ...] = (f.shares, f.keep) if f.kind == "sequence" else ()
+        meaning += ("dim", f.dim, f.frozen) if f.dim or f.vectors else ()
         size = getattr(fitted[f.shares or f.name], "size", 0)
         sizes.append((f.name, f.kind, f.reserved, f.length, size, *meaning))
     tasks = [(t.name, t.kind, t.space, t.excludes) for t in dataset.tasks]

@@ -171,7 +171,15 @@ class EncodedDataset:
         excluded = {feature for task in self._resolve(tasks) for feature in task.excludes}
         return Schema(
             categorical=tuple(
-                CategoricalFeature(entry["name"], entry["size"], entry["reserved"], entry["length"])
+                CategoricalFeature(
+                    entry["name"],
+                    entry["size"],
+                    entry["reserved"],
+                    entry["length"],
+                    entry.get("dim", 0),
+                    str(self._file(f"vectors.{entry['name']}.npy")) if entry.get("vectors") else "",
+                    entry.get("frozen", False),
+                )
                 for entry in self.meta["categorical"]
                 if entry["name"] not in excluded
             ),

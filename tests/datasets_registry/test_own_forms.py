@@ -152,7 +152,13 @@ def test_a_cell_of_another_form_is_named(ratings, column, cell, says):
 
 def test_every_schema_key_is_on_the_page_that_explains_them():
     page = Path(__file__).parents[2].joinpath("docs/add-a-dataset.md").read_text(encoding="utf-8")
-    keys = {*schema_keys.KEYS, *schema_keys.TASK_KEYS, *schema_keys.TAG_KEYS, *schema_keys.SEQUENCE_KEYS}
+    keys = {
+        *schema_keys.KEYS,
+        *schema_keys.TASK_KEYS,
+        *schema_keys.TAG_KEYS,
+        *schema_keys.SEQUENCE_KEYS,
+        *schema_keys.EMBEDDING_KEYS,
+    }
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 
 

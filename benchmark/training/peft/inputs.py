@@ -63,7 +63,7 @@ class TableDelta(nn.Module):
         if embed.table is None:
             raise UsageError("the dataset has no categorical feature, so there is no table to change.")
         dim = embed.table.embedding_dim
-        self.down = FeatureEmbedding(schema.pooled("mean"), rank)
+        self.down = FeatureEmbedding(schema.uniform(), rank)
         self.up = nn.Linear(rank, dim, bias=False)
         self.reset_parameters()
 
