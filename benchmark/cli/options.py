@@ -217,6 +217,13 @@ def plugin_files(function: Function) -> Function:
     return function
 
 
+def registered_methods(file: Path) -> list[str]:
+    """The names that a method file registers, by importing it."""
+    from methods import METHODS
+
+    return METHODS.load_file(file)
+
+
 def load_plugins(method_files: Iterable[Path], dataset_files: Iterable[Path]) -> tuple[list[str], list[str]]:
     """Import files from outside the packages; the names of methods and of datasets that they registered."""
     from datasets_registry import load_file  # here: help and completion need neither

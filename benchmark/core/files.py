@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+BLOCK = 1 << 20
 LARGEST_TEXT = 256 << 20
 """No record, suite or lock is as large: a file from elsewhere cannot fill the memory."""
 
@@ -37,12 +42,36 @@ def linked(folder: Path) -> Path | None:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write beside, flush to disk, rename: readers see the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
+    with _replacing(path) as file:
+        file.write(data)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """A file's content under another name, whole or not at all, block by block: it may be larger than the memory.
+
+    Raises OSError naming the source where it is no regular file, or needs more room than there is: a file from
+    elsewhere may state a size that it does not take.
+    """
+    with open(source, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)) as content:
+        status = os.fstat(content.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(source))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if status.st_size > shutil.disk_usage(target.parent).free:
+            raise OSError(errno.ENOSPC, f"{status.st_size:,} bytes do not fit on {target.parent}", str(source))
+        with _replacing(target) as file:
+            shutil.copyfileobj(content, file, BLOCK)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` at the end, if nothing went wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

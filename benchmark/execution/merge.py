@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.core.errors import UsageError
-from benchmark.core.files import write_atomically
+from benchmark.core.files import copy_atomically, write_atomically
 from benchmark.execution.locks import Lock
 from benchmark.records.record import DamagedRecord, Record, read_record, run_directory, write_record
 from benchmark.records.tree import check_tree, read_records, refuse_links, unpack
@@ -18,6 +18,8 @@ ASIDE = "conflicts"
 """Where, in the merged tree, the records lie that contradict each other."""
 LAST = "record.json"
 """Copied after a run's other files: a run that has it is whole."""
+STATED = ("flops", "serving", "train_rows", "by_task_epoch")
+"""Counts and scores that records of earlier versions lack."""
 NOT_COPIED = ("lock.json", "progress.pt")
 
 
@@ -61,6 +63,14 @@ def bits(record: Record) -> dict[str, object]:
     return fields | {"curve": curve, "weights": record.weights_fingerprint}
 
 
+def _alike(one: Record, other: Record) -> bool:
+    """Whether two records of a run say the same, as far as both state it: older ones state less."""
+    first, second = (record.model_dump(include=set(STATED)) for record in (one, other))
+    return bits(one) == bits(other) and all(
+        first[name] == second[name] for name in STATED if None not in (first.get(name), second.get(name))
+    )
+
+
 def _take(record: Record, tree: Path, out: Path, merged: Merged) -> None:
     source, target = run_directory(tree, record.key), run_directory(out, record.key)
     lock = Lock.acquire(target)
@@ -75,7 +85,7 @@ def _take(record: Record, tree: Path, out: Path, merged: Merged) -> None:
         if there is None or (there.status != "ok" and record.status == "ok"):
             _copy(source, target, record)
             merged.copied += 1
-        elif record.status != "ok" or bits(there) == bits(record):
+        elif record.status != "ok" or _alike(there, record):
             merged.equal += 1
         else:
             _set_aside(target, aside, out, None, there)
@@ -109,10 +119,12 @@ def _copy(source: Path, target: Path, record: Record) -> None:
     """
     files = sorted(source.iterdir()) if source.is_dir() else []
     names = [p.name for p in files if p.is_file() and not p.is_symlink() and p.name[0] != "."]
+    for left in target.glob(".*.*"):  # of a merge that was killed; the lock is ours
+        left.unlink(missing_ok=True)
     for name in [n for n in names if n != LAST and n not in NOT_COPIED]:
-        write_atomically(target / name, (source / name).read_bytes())
+        copy_atomically(source / name, target / name)
     if LAST in names and _is_whole(source / LAST):
-        write_atomically(target / LAST, (source / LAST).read_bytes())
+        copy_atomically(source / LAST, target / LAST)
     else:
         write_record(target, record)
 
@@ -127,7 +139,7 @@ def _is_whole(path: Path) -> bool:
 
 def _set_aside(source: Path, aside: Path, tree: Path, merged: Merged | None, record: Record, remedy: str = "") -> None:
     """Keep one of several results of a run, with where it came from."""
-    if any(bits(read_record(path)) == bits(record) for path in aside.glob(f"*/{LAST}")):
+    if any(_alike(read_record(path), record) for path in aside.glob(f"*/{LAST}")):
         return
     place = aside / f"{len(list(aside.glob('*'))) + 1}-{tree.resolve().name or 'tree'}-{time.time_ns():x}"
     _copy(source, place, record)

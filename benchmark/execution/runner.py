@@ -117,6 +117,7 @@ def run(job: Job, on_epoch: Any = None, on_error: Callable[[BaseException], None
             checkpoint=_checkpoint(job, provenance),
             on_epoch=on_epoch,
         )
+        _check_settings(provenance)
     except OutputLost:
         raise
     except (Exception, SystemExit) as error:
@@ -205,6 +206,23 @@ def _provenance(job: Job, device: torch.device, data: EncodedDataset, started: s
         started=started,
         attempts=job.attempts if job.attempts > 1 else None,
     )
+
+
+def _check_settings(provenance: Provenance) -> None:
+    """Raises BenchmarkError where a method changed settings of the whole process: the record would state others than
+    those that it was trained with."""
+    stated = {
+        "threads": (provenance.threads, torch.get_num_threads()),
+        "deterministic algorithms": (provenance.deterministic, torch.are_deterministic_algorithms_enabled()),
+        "default type of numbers": (torch.float32, torch.get_default_dtype()),
+        "gradients": (True, torch.is_grad_enabled()),
+    }
+    for what, (before, now) in stated.items():
+        if before != now:
+            raise BenchmarkError(
+                f"the method changed a setting of the whole process, {what}: {before} before, {now} after training. "
+                "Take the call out: runs are compared under the same settings."
+            )
 
 
 def _checkpoint(job: Job, provenance: Provenance) -> Checkpoint:

@@ -90,19 +90,19 @@ FIRST_ARMS = ("stage0", "scratch", "joint")
 
 
 def drawn(bundle: Bundle, count: int, seed: str) -> list[Record]:
-    """``count`` of the bundle's records to run again, drawn by the checker's own ``seed``: records of the arms that add
-    the new task first, each arm once before any twice."""
-    own = [record for record in bundle.records if record.key.method == bundle.method]
+    """``count`` of the bundle's records to run again, drawn by the checker's own ``seed``: the method's records of the
+    arms that add the new task first, each arm once before any twice; then the others, the reference's too."""
 
     def place(record: Record) -> bytes:
         return hashlib.blake2b(f"{seed} {record.run_id}".encode()).digest()
 
-    shuffled = sorted(own, key=place)
-    turns: Counter[str] = Counter()
+    shuffled = sorted(bundle.records, key=place)
+    turns: Counter[tuple[str, str]] = Counter()
     order = []
     for record in shuffled:
-        order.append((record.key.arm in FIRST_ARMS, turns[record.key.arm], place(record), record))
-        turns[record.key.arm] += 1
+        last = record.key.arm in FIRST_ARMS or record.key.method != bundle.method
+        order.append((last, turns[record.key.method, record.key.arm], place(record), record))
+        turns[record.key.method, record.key.arm] += 1
     return [record for *_, record in sorted(order, key=lambda entry: entry[:3])][:count]
 
 

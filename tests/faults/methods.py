@@ -40,6 +40,8 @@ EXPECTED = {
     "closes_files": ("ok", ""),
     "recurses": ("failed", "RecursionError"),
     "never_exits": ("ok", ""),
+    "more_threads": ("failed", "setting of the whole process, threads"),
+    "other_numbers": ("failed", "default type of numbers"),
 }
 """What a method's run has to end with, and words of the reason."""
 

@@ -260,3 +260,20 @@ class Large(Linear):
     def __init__(self, schema, tasks, config):
         super().__init__(schema, tasks, config)
         self.ballast = nn.Parameter(torch.zeros(2_600_000))
+
+
+@faulty("more_threads")
+class MoreThreads(Linear):
+    """Trains with settings that its record would not state."""
+
+    def __init__(self, schema, tasks, config):
+        super().__init__(schema, tasks, config)
+        torch.set_num_threads(2)
+        torch.use_deterministic_algorithms(False)
+
+
+@faulty("other_numbers")
+class OtherNumbers(Linear):
+    def __init__(self, schema, tasks, config):
+        super().__init__(schema, tasks, config)
+        torch.set_default_dtype(torch.float64)

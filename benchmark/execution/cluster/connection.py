@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 15.0
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
 
 
 def local_cluster(workers: int, jobs: int) -> Any:
@@ -40,13 +41,32 @@ def local_cluster(workers: int, jobs: int) -> Any:
 
 def connect(address: str) -> Client:
     _, distributed = _library()
+    scheme = address.partition("://")[0] if "://" in address else SCHEMES[0]
+    if scheme not in SCHEMES:
+        raise UsageError(f"--scheduler {address}: no address of a scheduler. They begin with {', '.join(SCHEMES)}.")
     try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UsageError(
-            f"No Dask scheduler answers at {address} ({error}). 'dask scheduler' starts one and prints its address; "
-            "docs/cluster.md has recipes."
+            f"No Dask scheduler answers at {address} ({error}). 'python -m dask scheduler' starts one and prints its "
+            "address; docs/cluster.md has recipes."
         ) from error
+    _check_program(client, address)
+    return client
+
+
+def _check_program(client: Client, address: str) -> None:
+    """Raises UsageError for a scheduler that cannot import this program: it has to unpack every order."""
+    try:
+        there = client.run_on_scheduler(importlib.util.find_spec, "benchmark")
+    except Exception:  # it finds the name and cannot send what it found
+        return
+    if there is None:
+        client.close()
+        raise UsageError(
+            f"The Dask scheduler at {address} cannot import this program, so no run could be sent. Start it in the "
+            "checkout with 'python -m dask scheduler' (the command 'dask' does not look there), or install the package."
+        )
 
 
 def dashboard_of(client: Client) -> str | None:
