@@ -235,7 +235,7 @@ def compare_predictions(
     """
     import pandas as pd
 
-    from benchmark.report.predictions import compare
+    from benchmark.analysis.predictions import compare
 
     arrays = {task: _array(value) for task, value in logits.items()}
     return pd.DataFrame(compare(arrays, _checked(tree), dataset, name))

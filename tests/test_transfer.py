@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.report import transfer
+from benchmark.analysis import transfer
 
 # Two old tasks, one new: a was .80 and ends at .77, b was .60 and ends at .61.
 ONE_NEW = [{"a": 0.80, "b": 0.60}, {"a": 0.77, "b": 0.61, "new": 0.70}]

@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark import report
+from benchmark.analysis.groups import Options as GroupOptions
+from benchmark.analysis.groups import group_records
 from benchmark.cli import terminal
 from benchmark.cli.listing import titles
 from benchmark.cli.options import load_plugins
@@ -30,8 +32,6 @@ from benchmark.planning.suite import Suite
 from benchmark.records.record import Record
 from benchmark.records.tree import read_records
 from benchmark.report.advice import Answer, answer
-from benchmark.report.groups import Options as GroupOptions
-from benchmark.report.groups import group_records
 from datasets_registry import find
 
 ADVICE = "advice.md"

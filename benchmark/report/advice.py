@@ -11,9 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.report import stats, transfer
-from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Group, Sample, Variant
-from benchmark.report.measures import arm_title, degradation, new_task_gain, seconds, trained
+from benchmark.analysis import stats, transfer
+from benchmark.analysis.groups import JOINT, SCRATCH, STAGE0, Group, Sample, Variant
+from benchmark.analysis.measures import degradation, new_task_gain, seconds, trained
+from benchmark.report.measures import arm_title
 
 LEAST_SEEDS = 3
 POWER_SEEDS = 200

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.report import style, transfer
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, records_hash
-from benchmark.report.measures import arm_title, degradation, still_improving
+from benchmark.analysis import transfer
+from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, records_hash
+from benchmark.analysis.measures import degradation
+from benchmark.report import style
+from benchmark.report.measures import arm_title, still_improving
 from benchmark.report.plot import Row, below, unique
 
 if TYPE_CHECKING:

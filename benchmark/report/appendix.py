@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from benchmark.analysis.codes import STATUS_CODES
+from benchmark.analysis.comparisons import worse_than_best
+from benchmark.analysis.groups import SCRATCH, STAGE0, Group, Sample, Variant, score, variant_of
+from benchmark.analysis.stats import stars
 from benchmark.records.record import Record
-from benchmark.report.comparisons import worse_than_best
-from benchmark.report.groups import SCRATCH, STAGE0, Group, Sample, Variant, score, variant_of
 from benchmark.report.measures import arm_title, cell, footer, label, metric_title
-from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
-from benchmark.report.stats import stars
+from benchmark.report.model import Cell, Column, Row, Table
 
 
 def per_seed(group: Group, slug: str) -> Table:

@@ -14,9 +14,9 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis.groups import SCRATCH, Group, read_arrays
 from benchmark.core.seeding import stream_seed
 from benchmark.records.record import Record
-from benchmark.report.groups import SCRATCH, Group, read_arrays
 from benchmark.report.overall import Study
 from benchmark.report.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
 from benchmark.report.style import marker

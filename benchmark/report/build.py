@@ -10,6 +10,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from benchmark.analysis.comparisons import against_reference, degradations
+from benchmark.analysis.groups import Group, Options, group_records, variant_of
+from benchmark.analysis.measures import machine_kind
 from benchmark.core.canonical import canonical
 from benchmark.core.files import write_atomically
 from benchmark.records.claims import parse_claims
@@ -33,11 +36,9 @@ from benchmark.report import (
     writers,
 )
 from benchmark.report.comparability import agreement, why_not
-from benchmark.report.comparisons import against_reference, degradations
 from benchmark.report.diagnostics import diagnostics
 from benchmark.report.drawing import draw
-from benchmark.report.groups import Group, Options, group_records, variant_of
-from benchmark.report.measures import machine_kind, set_values_by_dataset
+from benchmark.report.measures import set_values_by_dataset
 from benchmark.report.model import Table
 from benchmark.report.plot import Plot
 from benchmark.report.user_tables import user_metrics
@@ -93,7 +94,7 @@ def report(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **
     """Read the records below ``out`` and make all tables and figures, without writing anything.
 
     ``titles`` maps a method's name to its title, in the order that rows should have. ``stale`` holds the run ids
-    that the caller found to be out of date. ``options``: those of `benchmark.report.groups.Options`.
+    that the caller found to be out of date. ``options``: those of `benchmark.analysis.groups.Options`.
     """
     records, problems = read_records(out)
     groups = group_records(records, titles, _options((out,), stale, options))

@@ -2,7 +2,7 @@
 
 Measures after stage n, over the scores a[i, t] of task t after stage i: the average score of all tasks known, backward
 transfer (Lopez-Paz & Ranzato, NeurIPS 2017, equation 3) and forgetting (Chaudhry et al., ECCV 2018, equation 3), each
-over the tasks that were known before the stage; see `benchmark.report.transfer`.
+over the tasks that were known before the stage; see `benchmark.analysis.transfer`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from benchmark.analysis import transfer
+from benchmark.analysis.codes import STATUS_CODES
+from benchmark.analysis.groups import JOINT, SCRATCH, STAGE0, Sample, combine, score, worst_code
 from benchmark.core.canonical import canonical
 from benchmark.records.record import Key, Record
 from benchmark.records.row_noise import unfolded
-from benchmark.report import transfer
 from benchmark.report.answers import WIDTH, caption_above, half_width_of, legend, lines, mean_of, origin, sentence, tall
-from benchmark.report.groups import JOINT, SCRATCH, STAGE0, Sample, combine, score, worst_code
-from benchmark.report.measures import arm_title
-from benchmark.report.model import STATUS_CODES, Cell, Column, Row, Table
+from benchmark.report.measures import arm_title, cell_of
+from benchmark.report.model import Cell, Column, Row, Table
 from benchmark.report.plot import Plot, logarithmic_counts
 from benchmark.report.plot import Row as Point
 
@@ -232,7 +233,7 @@ def table(found: Sequence[Chain], name: str) -> Table:
     for chain in found:
         seeds = len(chain.stages)
         for stage in range(1, len(chain.order) + 1):
-            cells = {measure: chain.sample(stage, measure).cell(seeds) for measure in MEASURES}
+            cells = {measure: cell_of(chain.sample(stage, measure), seeds) for measure in MEASURES}
             rows.append(
                 Row(
                     {

@@ -18,18 +18,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark.records.claims import Claim, parse_claims
-from benchmark.records.guard import reasons_against
-from benchmark.records.record import Record
-from benchmark.records.saturation import saturated_tasks
-from benchmark.report import stats
-from benchmark.report.comparisons import Comparison
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
-from benchmark.report.measures import (
+from benchmark.analysis import stats
+from benchmark.analysis.comparisons import Comparison
+from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
+from benchmark.analysis.measures import (
     adds_to_frozen,
-    arm_title,
     before_and_after,
-    exact,
     finder,
     metric_name,
     positives,
@@ -37,6 +31,11 @@ from benchmark.report.measures import (
     total,
     trained,
 )
+from benchmark.records.claims import Claim, parse_claims
+from benchmark.records.guard import reasons_against
+from benchmark.records.record import Record
+from benchmark.records.saturation import saturated_tasks
+from benchmark.report.measures import arm_title, exact
 from benchmark.report.model import Cell, Column, Row, Table
 
 DEFAULT = Path(__file__).with_name("mpt_rec_claims.toml")

@@ -7,8 +7,8 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmark.analysis.groups import Group
 from benchmark.records.agreement import compare, seeds_of
-from benchmark.report.groups import Group
 
 
 def why_not(group: Group, known: Sequence[Group]) -> str | None:

@@ -7,23 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from benchmark.analysis.front import standings
+from benchmark.analysis.groups import SCRATCH, STAGE0, Group, Sample, Variant
+from benchmark.analysis.measures import cpu_seconds, finder, kernel_steps, planned, seconds, trained
 from benchmark.records.record import Record
-from benchmark.report.fronts import standings
-from benchmark.report.groups import SCRATCH, STAGE0, Group, Sample, Variant
-from benchmark.report.measures import (
-    Clock,
-    arm_title,
-    cell,
-    cpu_seconds,
-    exact,
-    finder,
-    footer,
-    kernel_steps,
-    label,
-    planned,
-    seconds,
-    trained,
-)
+from benchmark.report.measures import Clock, arm_title, cell, cell_of, exact, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
 
 if TYPE_CHECKING:
@@ -193,5 +181,5 @@ def _steps(group: Group, find: Callable[[int], Record | None]) -> Cell:
 
 
 def _largest(sample: Sample) -> Cell:
-    found = sample.cell(0)
+    found = cell_of(sample, 0)
     return found if found.value is None else Cell(max(sample.values.values()), n=len(sample.values))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmark.report.groups import SCRATCH, STAGE0, Group
+from benchmark.analysis.groups import SCRATCH, STAGE0, Group
+from benchmark.analysis.stats import mean
 from benchmark.report.measures import arm_title
 from benchmark.report.plot import Plot, Row, few_ticks
-from benchmark.report.stats import mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark.report import stats
-from benchmark.report.comparisons import VERDICTS, Comparison, across_arms
-from benchmark.report.groups import Group, Variant
-from benchmark.report.measures import (
-    adds_to_frozen,
-    arm_title,
-    cell,
-    exact,
-    finder,
-    footer,
-    label,
-    reference_row,
-    trained,
-)
+from benchmark.analysis import stats
+from benchmark.analysis.comparisons import VERDICTS, Comparison, across_arms
+from benchmark.analysis.groups import Group, Variant
+from benchmark.analysis.measures import adds_to_frozen, finder, reference_row, trained
+from benchmark.report.measures import arm_title, cell, exact, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
 
 TESTED = (

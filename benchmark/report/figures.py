@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis.comparisons import Comparison
+from benchmark.analysis.front import standings
+from benchmark.analysis.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
+from benchmark.analysis.measures import finder, trained
+from benchmark.analysis.stats import Interval, mean
 from benchmark.report.answers import LINES, caption_above
-from benchmark.report.comparisons import Comparison
-from benchmark.report.fronts import standings
-from benchmark.report.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
-from benchmark.report.measures import arm_title, exact, finder, metric_title, trained
+from benchmark.report.measures import arm_title, exact, metric_title
 from benchmark.report.plot import (
     Plot,
     Row,
@@ -27,7 +29,6 @@ from benchmark.report.plot import (
     short_count,
     unique,
 )
-from benchmark.report.stats import Interval, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.analysis.measures import machine_kind
 from benchmark.core.errors import UsageError
 from benchmark.core.files import write_atomically
 from benchmark.records.record import Record
-from benchmark.report.measures import machine_kind
 from benchmark.report.writers import spreadsheet_safe
 
 METRICS = (

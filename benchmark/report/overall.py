@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmark.analysis import stats, transfer
+from benchmark.analysis.groups import SCRATCH, Group, Sample
+from benchmark.analysis.measures import degradation
 from benchmark.core.seeding import numpy_stream
-from benchmark.report import stats, transfer
-from benchmark.report.groups import SCRATCH, Group, Sample
-from benchmark.report.measures import arm_title, degradation
+from benchmark.report.measures import arm_title
 from benchmark.report.model import Cell, Column, Row, Table
 
 

@@ -9,26 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.report import stats, transfer
+from benchmark.analysis import stats, transfer
+from benchmark.analysis.comparisons import Comparison
+from benchmark.analysis.front import standings
+from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
+from benchmark.analysis.measures import adds_to_frozen, delta_m, finder, share, taken_in, total, trained
 from benchmark.report.claims import Verdict
-from benchmark.report.comparisons import Comparison
 from benchmark.report.cost import pareto
-from benchmark.report.fronts import standings
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
-from benchmark.report.measures import (
-    adds_to_frozen,
-    arm_title,
-    cell,
-    delta_m,
-    exact,
-    finder,
-    metric_title,
-    set_values,
-    share,
-    taken_in,
-    total,
-    trained,
-)
+from benchmark.report.measures import arm_title, cell, exact, metric_title, set_values
 from benchmark.report.model import Cell, Column, Row, Table
 from benchmark.report.tables import at_most, worst_verdict
 from benchmark.report.writers import escape_latex, escape_markdown

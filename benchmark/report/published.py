@@ -12,20 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant
-from benchmark.report.measures import (
-    arm_title,
-    before_and_after,
-    cell,
-    exact,
-    finder,
-    footer,
-    forward,
-    paper_trained,
-    share,
-    total,
-    trained,
-)
+from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant
+from benchmark.analysis.measures import before_and_after, finder, forward, paper_trained, share, total, trained
+from benchmark.report.measures import arm_title, cell, exact, footer
 from benchmark.report.model import Cell, Column, Kind, Row, Table
 
 FILE = Path(__file__).with_name("published.toml")

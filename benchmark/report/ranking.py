@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark.analysis.front import Standing, standings
+from benchmark.analysis.groups import SCRATCH, Group, Options, group_records
+from benchmark.analysis.measures import finder, seconds, trained
 from benchmark.records.tree import read_records
 from benchmark.records.unfinished import is_unfinished
-from benchmark.report.fronts import Standing, standings
-from benchmark.report.groups import SCRATCH, Group, Options, group_records
-from benchmark.report.measures import arm_title, exact, finder, seconds, trained
+from benchmark.report.measures import arm_title, exact
 from benchmark.spec.arms import ARMS
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from benchmark.analysis import stats
+from benchmark.analysis.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant, score
 from benchmark.records.record import Record
-from benchmark.report import stats
-from benchmark.report.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant, score
 from benchmark.report.measures import cell, footer
 from benchmark.report.model import Cell, Column, Row, Table
 

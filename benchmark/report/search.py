@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.report.groups import Group, Variant
+from benchmark.analysis.groups import Group, Variant
 from benchmark.report.measures import arm_title, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
 from benchmark.spec.arms import SCRATCH

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from benchmark.analysis.groups import Group
+from benchmark.analysis.measures import taken_in
 from benchmark.records.record import Record
-from benchmark.report.groups import Group
-from benchmark.report.measures import arm_title, exact, label, taken_in
+from benchmark.report.measures import arm_title, exact, label
 from benchmark.report.measures import footer as standard
 from benchmark.report.model import Cell, Column, Row, Table
 

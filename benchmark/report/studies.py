@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from benchmark.analysis.groups import JOINT, Group, Sample
 from benchmark.report.answers import (
     WIDTH,
     Way,
@@ -31,8 +32,7 @@ from benchmark.report.answers import (
     ways,
     where,
 )
-from benchmark.report.groups import JOINT, Group, Sample
-from benchmark.report.measures import arm_title
+from benchmark.report.measures import arm_title, cell_of
 from benchmark.report.model import Cell, Column, Table
 from benchmark.report.model import Row as Line
 from benchmark.report.plot import Plot, Row, logarithmic_counts, unique
@@ -179,7 +179,7 @@ def _scarce_labels(members: Sequence[tuple[float, Group]], several: bool) -> Stu
                 {
                     "share": Cell(100 * share, kind="percent"),
                     **_cells(way),
-                    "ahead": _ahead(way).cell(len(group.seeds)) if way.arm != JOINT else Cell(code="n/a"),
+                    "ahead": cell_of(_ahead(way), len(group.seeds)) if way.arm != JOINT else Cell(code="n/a"),
                 }
             )
             points.append({"share": 100 * share, **_point(way, said)})
@@ -403,9 +403,9 @@ def _cells(way: Way) -> dict[str, Cell]:
     return {
         "method": Cell(text=way.group.labels[way.variant]),
         "arm": Cell(text=arm_title(way.arm)),
-        "score": way.score().cell(planned),
-        "gain": way.gain().cell(planned),
-        "degradation": way.degradation().cell(planned),
+        "score": cell_of(way.score(), planned),
+        "gain": cell_of(way.gain(), planned),
+        "degradation": cell_of(way.degradation(), planned),
     }
 
 

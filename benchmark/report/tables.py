@@ -5,35 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark.report import transfer
-from benchmark.report.comparisons import Comparison, worse_than_best
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
-from benchmark.report.measures import (
-    DELTA_M_NOTE,
-    Clock,
-    arm_title,
+from benchmark.analysis import transfer
+from benchmark.analysis.comparisons import Comparison, worse_than_best
+from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
+from benchmark.analysis.measures import (
     before_and_after,
-    cell,
     degradation,
     delta_m,
-    exact,
     finder,
     flops,
-    footer,
-    is_auc,
-    label,
-    metric_title,
     paper_trained,
     planned,
-    reference_cell,
     share,
     taken_in,
     times,
     total,
     trained,
 )
+from benchmark.analysis.stats import stars
+from benchmark.report.measures import (
+    DELTA_M_NOTE,
+    Clock,
+    arm_title,
+    cell,
+    exact,
+    footer,
+    is_auc,
+    label,
+    metric_title,
+    reference_cell,
+)
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.stats import stars
 
 NEW_TASK_NOTE = (
     "gain: score minus that of a single-task model, same seed. RelaImpr: relative gain of AUC above 0.5. "

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from benchmark.report import transfer
-from benchmark.report.groups import Group
-from benchmark.report.measures import (
-    arm_title,
-    cell,
-    footer,
-    label,
-    planned,
-    reference_cell,
-    taken_in,
-)
+from benchmark.analysis import transfer
+from benchmark.analysis.groups import Group
+from benchmark.analysis.measures import planned, taken_in
+from benchmark.report.measures import arm_title, cell, footer, label, reference_cell
 from benchmark.report.model import Cell, Column, Row, Table
 
 TITLES = {"gauc": "GAUC", "uauc": "UAUC", "ndcg@10": "NDCG@10", "hr@10": "HR@10", "mrr": "MRR"}

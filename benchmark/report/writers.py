@@ -12,7 +12,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmark.report.model import CODES, MARKS, Cell, Column, Table, digits
+from benchmark.analysis.codes import CODES
+from benchmark.report.model import MARKS, Cell, Column, Table, digits
 
 
 def markdown(table: Table, shown: Callable[[Cell, Column], str] | None = None) -> str:

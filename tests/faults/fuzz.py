@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
+from benchmark.analysis.groups import read_arrays
 from benchmark.core.errors import BenchmarkError
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import SUITES, load_suite
 from benchmark.records.record import read_record
 from benchmark.records.tree import PACKED, read_records
-from benchmark.report.groups import read_arrays
 from datasets_registry.encoding import ali_ccp_text, delimited
 from datasets_registry.schema_file import read_schema
 from tests.datasets_registry import ali_ccp_files

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from benchmark import report
+from benchmark.analysis.groups import read_arrays
 from benchmark.cli import trees
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.execution.executor import _whole
 from benchmark.records.record import read_record, run_directory
 from benchmark.records.tree import read_records
-from benchmark.report.groups import read_arrays
 from datasets_registry.schema_file import read_schema
 from tests.report import made
 from tests.sweep.trees import TINY

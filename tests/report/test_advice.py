@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.analysis.groups import group_records
 from benchmark.cli.advise import deadline
 from benchmark.planning import advice
 from benchmark.planning.advice import Way, finalists, screening, step, suite_for, validation_scores
 from benchmark.records.record import Record
 from benchmark.report.advice import Answer, answer, seeds_needed
-from benchmark.report.groups import group_records
 from tests.report import made
 
 TASK = "education"

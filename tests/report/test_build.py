@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import report
+from benchmark.analysis.groups import group_records
 from benchmark.records.record import run_directory, run_id, write_record
 from benchmark.records.tree import read_records
 from benchmark.report.build import slugs
-from benchmark.report.groups import group_records
 from tests.report import made
 from tests.report.conftest import TITLES
 

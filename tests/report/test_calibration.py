@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from benchmark.analysis import stats
+from benchmark.analysis.groups import Sample
 from benchmark.records.row_noise import row_noise, unfolded
-from benchmark.report import stats
-from benchmark.report.groups import Sample
 from benchmark.training.metrics import auc
 
 COVERAGE = (0.93, 0.97)

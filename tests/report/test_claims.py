@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from benchmark import report
+from benchmark.analysis import stats
+from benchmark.analysis.comparisons import against_reference, degradations, worse_than_best
 from benchmark.analysis.front import dominated_by
+from benchmark.analysis.groups import Options, Sample, group_records
 from benchmark.core.errors import UsageError
 from benchmark.planning.suite import load_suite
 from benchmark.records.claims import Claim, read_claims
@@ -20,10 +23,9 @@ from benchmark.records.row_noise import row_noise
 from benchmark.records.saturation import saturated_tasks
 from benchmark.records.tree import read_records
 from benchmark.report import claims as judging
-from benchmark.report import published, stats
+from benchmark.report import published
 from benchmark.report.arrays import cliques
-from benchmark.report.comparisons import against_reference, degradations, worse_than_best
-from benchmark.report.groups import Options, Sample, group_records
+from benchmark.report.measures import cell_of
 from benchmark.report.model import Cell
 from benchmark.report.tables import worst_verdict
 from tests.report import made
@@ -130,7 +132,7 @@ def test_verdicts_of_no_degradation(tmp_path: Path) -> None:
         "gone": "unstable: worse on 2 of 8 seeds",
     }
     assert items["near"].worst < 0.001 and items["worse"].worst > 0.02
-    shown = items["gone"].sample.cell(8)
+    shown = cell_of(items["gone"].sample, 8)
     assert shown.half_width is None and max(shown.seeds) == pytest.approx(0.3, abs=0.01) and "†" in shown.marks
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from benchmark import report
+from benchmark.analysis.groups import group_records
 from benchmark.cli.trees import report_options
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import load_suite
 from benchmark.records.record import Record, run_id
 from benchmark.report import arrays, figures, writers
-from benchmark.report.groups import group_records
 from benchmark.report.model import Table
 from tests.report import made
 from tests.report.conftest import TITLES

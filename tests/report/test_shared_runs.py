@@ -1,6 +1,6 @@
 """Runs that serve several groups: references of no partition, and stage 0 of all label shares."""
 
-from benchmark.report.groups import group_records
+from benchmark.analysis.groups import group_records
 from tests.report import made
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import roc_auc_score
 
-from benchmark.report import stats
+from benchmark.analysis import stats
 
 VALUES = [0.9412, 0.9387, 0.9431, 0.9405, 0.9398]
 DIFFERENCES = [0.0012, -0.0004, 0.0031, 0.0009, 0.0017, 0.0022]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmark.analysis.groups import group_records
 from benchmark.core.seeding import numpy_stream
 from benchmark.records.record import UserNoise
 from benchmark.records.row_noise import user_noise
-from benchmark.report.groups import group_records
 from benchmark.report.user_tables import TITLES, user_metrics
 from tests.report.made import study
 

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from benchmark.analysis.groups import group_records
 from benchmark.core.errors import UsageError
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import SearchBudget, Suite
@@ -13,7 +14,6 @@ from benchmark.planning.tracks import untuned
 from benchmark.records.guard import reasons_against
 from benchmark.records.record import Key, run_id
 from benchmark.records.tree import read_records
-from benchmark.report.groups import group_records
 from benchmark.spec.arms import ARMS
 from benchmark.tuning.equal import SPACE, Entry, Halving, cost, entries, points, sample_name, with_found
 from tests.report import made

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmark.report import transfer
-from benchmark.report.comparisons import Comparison, worse_than_best
-from benchmark.report.groups import Group, Variant
-from benchmark.report.measures import arm_title, cell, degradation, new_task_gain, taken_in
+from benchmark.analysis import transfer
+from benchmark.analysis.comparisons import Comparison, worse_than_best
+from benchmark.analysis.groups import Group, Variant
+from benchmark.analysis.measures import degradation, new_task_gain, taken_in
+from benchmark.report.measures import arm_title, cell
 from benchmark.report.model import Cell, Column, digits
 from benchmark.report.tables import worst_verdict
 

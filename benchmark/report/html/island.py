@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmark.analysis.measures import machine_kind
 from benchmark.core.errors import visible
 from benchmark.records.record import Record
-from benchmark.report.measures import machine_kind
 
 LONGEST_CURVE = 200
 OWN = ("started", "command", "attempts")

@@ -6,25 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from benchmark.report import transfer
-from benchmark.report.comparisons import Comparison
-from benchmark.report.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Variant
-from benchmark.report.measures import (
-    Clock,
-    Finder,
-    arm_title,
-    cell,
-    degradation,
-    exact,
-    finder,
-    flops,
-    planned,
-    reference_cell,
-    share,
-    taken_in,
-    total,
-    trained,
-)
+from benchmark.analysis import transfer
+from benchmark.analysis.comparisons import Comparison
+from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Variant
+from benchmark.analysis.measures import Finder, degradation, finder, flops, planned, share, taken_in, total, trained
+from benchmark.report.measures import Clock, arm_title, cell, exact, reference_cell
 from benchmark.report.model import Cell, Column
 from benchmark.report.tables import worst_verdict
 

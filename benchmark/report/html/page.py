@@ -10,17 +10,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis.codes import CODES
+from benchmark.analysis.comparisons import degradations
+from benchmark.analysis.groups import STAGE0, Group, records_hash
+from benchmark.analysis.measures import machine_kind
 from benchmark.core.errors import visible
 from benchmark.records.record import Record
 from benchmark.report import figures
-from benchmark.report.comparisons import degradations
-from benchmark.report.groups import STAGE0, Group, records_hash
 from benchmark.report.html import charts, leaderboard
 from benchmark.report.html.about import About
 from benchmark.report.html.findings import findings
 from benchmark.report.html.island import island
-from benchmark.report.measures import arm_title, machine_kind
-from benchmark.report.model import CODES, MARKS, Cell, Column, digits
+from benchmark.report.measures import arm_title
+from benchmark.report.model import MARKS, Cell, Column, digits
 from benchmark.report.writers import footer
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis import stats
+from benchmark.analysis.codes import CODES, STATUS_CODES
+from benchmark.analysis.stats import Interval, t_interval
 from benchmark.core.canonical import canonical
 from benchmark.records.record import Key, Record, RowNoise, run_directory
-from benchmark.report import stats
-from benchmark.report.model import CODES, STATUS_CODES, Cell
-from benchmark.report.stats import Interval, t_interval
 from benchmark.spec.arms import JOINT, OWN_TRAINING, SCRATCH, STAGE0
 from benchmark.spec.labels import without_share
 
@@ -112,18 +112,6 @@ class Sample:
             return None
         found = self.estimate() if self.crossed else None
         return t_interval(self.ordered()) if found is None else Interval(found.mean, found.half_width(), found.n)
-
-    def cell(self, planned: int) -> Cell:
-        """Mean with interval, or the code. Fewer seeds than ``planned`` are marked, unstable ones shown by range."""
-        interval = self.interval()
-        if interval is None:
-            return Cell(code=worst_code(self.codes.values()))
-        marks: tuple[str, ...] = (f"n={interval.n}",) if interval.n < planned else ()
-        marks += ("stale",) if self.stale & set(self.values) else ()
-        if self.unstable:
-            values = self.ordered()
-            return Cell(median(values), None, interval.n, marks=("†", *marks), seeds=tuple(values))
-        return Cell(interval.mean, interval.half_width, interval.n, marks=marks)
 
 
 LEAST_COVARIANCE = 1e-24

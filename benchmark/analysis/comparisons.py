@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.report import stats
-from benchmark.report.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
-from benchmark.report.measures import before_and_after, metric_name, positives
+from benchmark.analysis import stats
+from benchmark.analysis.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
+from benchmark.analysis.measures import before_and_after, metric_name, positives
 
 MOST_SEEDS = 100
 """More seeds than this are not advised."""

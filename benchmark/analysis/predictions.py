@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis import stats
+from benchmark.analysis.groups import PREDICTIONS, read_arrays, variant_of
 from benchmark.core.errors import UsageError, unknown_name
 from benchmark.records.record import Record, run_directory
 from benchmark.records.tree import read_records
-from benchmark.report import stats
-from benchmark.report.groups import PREDICTIONS, read_arrays, variant_of
 
 if TYPE_CHECKING:
     import numpy as np
