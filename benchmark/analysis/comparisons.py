@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from benchmark.analysis import stats
 from benchmark.analysis.groups import SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.analysis.measures import before_and_after, metric_name, positives
+from benchmark.analysis.verdicts import Outcome, Verdict, worst
 
 MOST_SEEDS = 100
 """More seeds than this are not advised."""
@@ -25,7 +26,6 @@ class Comparison:
 
     ``harm``: larger is worse (score before minus after), otherwise larger is better (score minus another's).
     ``margin``: what counts as no difference, in the unit of the score. ``positives``: of the task's test rows.
-    ``other``: the row compared with, where it is not the reference in the same arm.
     """
 
     variant: Variant
@@ -36,7 +36,6 @@ class Comparison:
     harm: bool = False
     family: int = 1
     positives: int | None = None
-    other: tuple[Variant, str] | None = None
 
     @property
     def fact(self) -> bool:
@@ -109,36 +108,38 @@ class Comparison:
         rest = found.row_error * stats.normal_quantile(1 - stats.ALPHA / 2 / self.family)
         return abs(found.mean) < rest and (found.mean if self.harm else -found.mean) + rest > self.margin
 
-    def verdict(self) -> str:
-        """One of the words of `VERDICTS`, or why no test was made."""
+    def verdict(self) -> Verdict:
+        """By the adjusted interval alone, or why no test was made."""
         values = list(self.sample.values.values())
         if not values:
-            return "no runs"
+            return Verdict(Outcome.NO_RUNS)
         if len(values) == 1:
-            return "one seed"
+            return Verdict(Outcome.ONE_SEED)
         if self.fact:
-            return "unchanged" if self.harm else "identical"
+            return Verdict(Outcome.UNCHANGED if self.harm else Outcome.IDENTICAL)
         worse = sum(value > 0 if self.harm else value < 0 for value in values)
         if self.sample.unstable:
-            return f"unstable: worse on {worse} of {len(values)} seeds"
-        word = self._tested_verdict()
+            return Verdict(Outcome.UNSTABLE, worse=worse, seeds=len(values))
         if not self.differs and self.worse_on_every_seed:
-            return f"undecided: worse on {worse} of {len(values)} seeds"
-        return word if self.sample.knows_rows or word == "undecided" else f"{word} (seeds only)"
+            return Verdict(Outcome.UNDECIDED, worse=worse, seeds=len(values))
+        tested = self._tested_verdict()
+        return replace(tested, seeds_only=not self.sample.knows_rows and tested.outcome is not Outcome.UNDECIDED)
 
-    def _tested_verdict(self) -> str:
+    def _tested_verdict(self) -> Verdict:
         assert self.bounds is not None
         low, high = self.bounds if self.harm else (-self.bounds[1], -self.bounds[0])
         if self.differs:
-            word = ("degraded" if self.harm else "worse") if low > 0 else ("improved" if self.harm else "better")
-            return f"{word}, within the margin" if max(-low, high) < self.margin else word
+            worse, better = (Outcome.DEGRADED, Outcome.IMPROVED) if self.harm else (Outcome.WORSE, Outcome.BETTER)
+            return Verdict(worse if low > 0 else better, within_margin=max(-low, high) < self.margin)
         if high < self.margin:
-            return "equivalent" if low > -self.margin else "no harm" if self.harm else "not worse"
+            if low > -self.margin:
+                return Verdict(Outcome.EQUIVALENT)
+            return Verdict(Outcome.NO_DEGRADATION if self.harm else Outcome.NOT_WORSE)
         if low > -self.margin and not self.harm:
-            return "not better"
-        return (
-            f"cannot be shown with {self.positives:,} positives" if self.rows_forbid and self.positives else "undecided"
-        )
+            return Verdict(Outcome.NOT_BETTER)
+        if self.rows_forbid and self.positives:
+            return Verdict(Outcome.TOO_FEW_POSITIVES, positives=self.positives)
+        return Verdict(Outcome.UNDECIDED)
 
     def deciding(self, difference: bool = False) -> str:
         """What would decide an undecided row, in words; ``difference``: only a difference shown would."""
@@ -167,16 +168,6 @@ class Comparison:
         return None
 
 
-VERDICTS = (
-    "verdict: by the adjusted interval alone. unchanged / identical: the same number on every seed, a fact; degraded / "
-    "improved, worse / better: the interval leaves 0 out (within the margin: and shows that it is no more than that); "
-    "equivalent, no harm / not worse: its bound on the side of harm is below the margin (not better: that of gain); "
-    "otherwise undecided, or cannot be shown with so many positives: the test rows alone leave more than the margin. "
-    "undecided: worse on n of n seeds: each of these runs is worse by more than the margin and than its test rows "
-    "explain, but they differ too much to say so of further seeds. unstable: no test, see †."
-)
-
-
 def against_reference(group: Group) -> list[Comparison]:
     """Score minus the reference method's, same arm, task and seed, for every row that is not the reference.
 
@@ -203,7 +194,7 @@ def across_arms(group: Group, task: str, reference: tuple[Variant, str]) -> list
             if (variant, arm) == reference or not mine.values:
                 continue
             difference = mine.combine(theirs, lambda a, b: a - b)
-            found.append(_comparison(group, variant, arm, task, difference, other=reference))
+            found.append(_comparison(group, variant, arm, task, difference))
     return with_families(found, lambda item: item.task)
 
 
@@ -261,3 +252,8 @@ def _contests(group: Group, reference: Variant) -> Iterator[tuple[Variant, str, 
         for arm in [STAGE0, *group.arms(reference)]:
             for task in group.old_tasks if arm == STAGE0 else group.new_tasks:
                 yield variant, arm, SCRATCH if single else arm, task
+
+
+def worst_verdict(losses: Sequence[Comparison], variant: Variant, arm: str) -> Verdict:
+    """The worst verdict of a row over the old tasks."""
+    return worst(item.verdict() for item in losses if (item.variant, item.arm) == (variant, arm))

@@ -37,6 +37,7 @@ from benchmark.records.record import Record
 from benchmark.records.saturation import saturated_tasks
 from benchmark.report.measures import arm_title, exact
 from benchmark.report.model import Cell, Column, Row, Table
+from benchmark.report.verdicts import words
 
 DEFAULT = Path(__file__).with_name("mpt_rec_claims.toml")
 
@@ -204,7 +205,7 @@ def _in_words(claim: Claim, item: Comparison) -> str:
     if item.fact:
         return "the same number on every seed"
     if item.bounds is None:
-        return item.verdict()
+        return words(item.verdict())
     low, high = item.bounds
     if low > 0:
         return f"better by {_number(low)} to {_number(high)}"

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmark.analysis import stats
-from benchmark.analysis.comparisons import VERDICTS, Comparison, across_arms
+from benchmark.analysis.comparisons import Comparison, across_arms
 from benchmark.analysis.groups import Group, Variant
 from benchmark.analysis.measures import adds_to_frozen, finder, reference_row, trained
 from benchmark.report.measures import arm_title, cell, exact, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
+from benchmark.report.verdicts import VERDICTS, words
 
 TESTED = (
     Column("error_seeds", "seeds", group="standard error"),
@@ -166,7 +167,7 @@ def _tested(item: Comparison) -> dict[str, Cell]:
         "error_rows": _number(found.row_error if found else None, lacking),
         "p": _number(item.p, "n/a"),
         "detectable": _number(item.detectable, "n/a"),
-        "verdict": Cell(text=item.verdict()),
+        "verdict": Cell(text=words(item.verdict())),
     }
 
 

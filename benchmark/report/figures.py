@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from benchmark.analysis.front import standings
 from benchmark.analysis.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
 from benchmark.analysis.measures import finder, trained
 from benchmark.analysis.stats import Interval, mean
+from benchmark.analysis.verdicts import Outcome
 from benchmark.report.answers import LINES, caption_above
 from benchmark.report.measures import arm_title, exact, metric_title
 from benchmark.report.plot import (
@@ -29,6 +31,7 @@ from benchmark.report.plot import (
     short_count,
     unique,
 )
+from benchmark.report.verdicts import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,12 +179,13 @@ def forest(group: Group, slug: str, comparisons: Sequence[Comparison]) -> Plot |
                 {
                     "arm": item.arm, "task": item.task, "method": group.labels[item.variant],
                     "difference": found.mean, "half_width": _adjusted(item), "n": found.n,
-                    "verdict": item.verdict(), "reference": group.labels[group.reference],
+                    "verdict": words(item.verdict()), "reference": group.labels[group.reference],
                 }
             )  # fmt: skip
     panels = len({(row["arm"], row["task"]) for row in rows})
     height = min(12.0, 0.8 + 0.46 * panels + 0.14 * len(rows))
-    counts = [sum(row["verdict"].startswith(word) for row in rows) for word in ("worse", "better")]
+    outcomes = Counter(item.verdict().outcome for item in comparisons)
+    counts = [outcomes[Outcome.WORSE], outcomes[Outcome.BETTER]]
     reference = short(rows[0]["reference"]) if rows else ""
     answer = (
         f"Of {len(rows)} comparisons with {reference} {counts[0]} are worse and {counts[1]} better; the other "

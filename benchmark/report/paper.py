@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.analysis import stats, transfer
-from benchmark.analysis.comparisons import Comparison
+from benchmark.analysis.comparisons import Comparison, worst_verdict
 from benchmark.analysis.front import standings
 from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.analysis.measures import adds_to_frozen, delta_m, finder, share, taken_in, total, trained
@@ -18,7 +18,8 @@ from benchmark.report.claims import Verdict
 from benchmark.report.cost import pareto
 from benchmark.report.measures import arm_title, cell, exact, metric_title, set_values
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.tables import at_most, worst_verdict
+from benchmark.report.tables import at_most
+from benchmark.report.verdicts import few_words
 from benchmark.report.writers import escape_latex, escape_markdown
 from benchmark.report.writers import markdown as pipe_table
 
@@ -103,8 +104,7 @@ def _harm(group: Group, slug: str, losses: Sequence[Comparison]) -> Table | None
         if not any(sample.values for sample in own.values()):
             continue
         cells = {task: cell(group, own[task]) if task in own else Cell(code="n/a") for task in tasks}
-        first_word, _, seen = worst_verdict(losses, variant, arm).replace(" (seeds only)", "").partition(": ")
-        verdict = seen or first_word
+        verdict = few_words(worst_verdict(losses, variant, arm))
         cells |= {"at_most": at_most(losses, variant, arm), "verdict": Cell(text=verdict)}
         cells["method"] = Cell(text=name(group, variant, arm) + (", joint" if arm == JOINT else ""))
         rows.append(Row(cells, rule_above=first))

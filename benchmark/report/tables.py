@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmark.analysis import transfer
-from benchmark.analysis.comparisons import Comparison, worse_than_best
+from benchmark.analysis.comparisons import Comparison, worse_than_best, worst_verdict
 from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Sample, Variant
 from benchmark.analysis.measures import (
     before_and_after,
@@ -36,6 +36,7 @@ from benchmark.report.measures import (
     reference_cell,
 )
 from benchmark.report.model import Cell, Column, Row, Table
+from benchmark.report.verdicts import words
 
 NEW_TASK_NOTE = (
     "gain: score minus that of a single-task model, same seed. RelaImpr: relative gain of AUC above 0.5. "
@@ -114,7 +115,7 @@ def old_task_effect(group: Group, slug: str, losses: Sequence[Comparison] = ()) 
         cells["degradation_mean"] = cell(group, degradation(group, variant, arm, transfer.mean_degradation))
         cells["degradation_worst"] = cell(group, degradation(group, variant, arm, transfer.worst_degradation))
         cells["at_most"] = at_most(losses, variant, arm)
-        cells["verdict"] = Cell(text=worst_verdict(losses, variant, arm))
+        cells["verdict"] = Cell(text=words(worst_verdict(losses, variant, arm)))
         everything = {task: group.score(variant, arm, task) for task in (*group.old_tasks, *group.new_tasks)}
         cells["delta_m"] = cell(group, delta_m(group, everything))
         rows.append(Row(cells, rule_above=first))
@@ -219,20 +220,6 @@ def stars_of(comparisons: Sequence[Comparison], variant: Variant, arm: str, task
     """Stars of the row's difference to the reference, as in table paired_differences."""
     found = (c for c in comparisons if (c.variant, c.arm, c.task) == (variant, arm, task))
     return next((stars(comparison.p) for comparison in found), "")
-
-
-def worst_verdict(losses: Sequence[Comparison], variant: Variant, arm: str) -> str:
-    """The worst verdict over the old tasks: degraded, then worse on every seed or unstable, then undecided or untested,
-    then the harmless ones."""
-    found = [c.verdict() for c in losses if (c.variant, c.arm) == (variant, arm)]
-    harmless = ("unchanged", "equivalent", "no harm", "improved")
-    order = (lambda v: not v.startswith("degraded"), lambda v: ": worse on" not in v, lambda v: v.startswith(harmless))
-    ranked = sorted(found, key=lambda v: (*(rank(v) for rank in order), -_place(v, harmless)))
-    return ranked[0] if ranked else "no runs"
-
-
-def _place(verdict: str, words: Sequence[str]) -> int:
-    return next((place for place, word in enumerate(words) if verdict.startswith(word)), -1)
 
 
 def at_most(losses: Sequence[Comparison], variant: Variant, arm: str) -> Cell:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import report
 from benchmark.analysis import stats
-from benchmark.analysis.comparisons import against_reference, degradations, worse_than_best
+from benchmark.analysis.comparisons import against_reference, degradations, worse_than_best, worst_verdict
 from benchmark.analysis.front import dominated_by
 from benchmark.analysis.groups import Options, Sample, group_records
 from benchmark.core.errors import UsageError
@@ -27,7 +27,7 @@ from benchmark.report import published
 from benchmark.report.arrays import cliques
 from benchmark.report.measures import cell_of
 from benchmark.report.model import Cell
-from benchmark.report.tables import worst_verdict
+from benchmark.report.verdicts import words
 from tests.report import made
 from tests.report.conftest import TITLES
 
@@ -40,13 +40,13 @@ def test_a_difference_needs_seeds_and_test_rows(predicted: Path) -> None:
     found = {(c.variant.method, c.arm): c for c in against_reference(group(predicted))}
     item = found["shared_bottom", "frozen"]
     assert item.estimate.row_error > 0 and item.p < 0.05
-    assert item.verdict() == "worse"
+    assert words(item.verdict()) == "worse"
     assert found["single_task", "frozen"].sample.knows_rows  # stands against each arm
     # The same differences over seeds, with few rows behind them: no claim.
     noisy = {seed: 30 * vector for seed, vector in item.sample.rows.items()}
     unsure = replace(item, sample=replace(item.sample, rows=noisy))
     assert unsure.estimate.seed_error == item.estimate.seed_error
-    assert unsure.verdict() == "cannot be shown with 100 positives"
+    assert words(unsure.verdict()) == "cannot be shown with 100 positives"
 
 
 def test_one_interval_decides_p_stars_and_verdict(predicted: Path) -> None:
@@ -67,10 +67,10 @@ def test_families_are_an_arm_and_a_task_and_facts_belong_to_none(tmp_path: Path)
                 records.append(made.record(name, arm, seed, {"income": after, "education": 0.8}, old=["income"]))
     found = degradations(group(made.write(tmp_path, records)))
     frozen = [item for item in found if item.arm == "frozen"]
-    assert [item.verdict() for item in frozen] == ["unchanged"] * 3
+    assert [words(item.verdict()) for item in frozen] == ["unchanged"] * 3
     assert all(item.p is None and item.bounds == (0.0, 0.0) for item in frozen)
     assert {item.family for item in found if item.arm == "finetune"} == {3}
-    assert all(item.verdict() == "degraded (seeds only)" for item in found if item.arm == "finetune")
+    assert all(words(item.verdict()) == "degraded (seeds only)" for item in found if item.arm == "finetune")
 
 
 def test_other_test_rows_are_never_compared(predicted: Path) -> None:
@@ -123,7 +123,7 @@ def test_verdicts_of_no_degradation(tmp_path: Path) -> None:
             after = {"income": base - loss + noise, "education": 0.8}
             records.append(made.record(name, "joint", seed, after, old=["income"]))
     items = {c.variant.method: c for c in degradations(group(made.write(tmp_path, records)))}
-    assert {name: item.verdict() for name, item in items.items()} == {
+    assert {name: words(item.verdict()) for name, item in items.items()} == {
         "same": "unchanged",
         "near": "equivalent (seeds only)",
         "worse": "degraded (seeds only)",
@@ -145,13 +145,12 @@ def test_a_loss_on_every_seed_is_said_where_the_seeds_are_too_few_for_the_mean(t
     item = degradations(group(made.write(tmp_path, records)))[0]
     steady, noisy = ({seed: np.full(512, size) for seed in range(3)} for size in (1e-4, 1e-2))
     known = replace(item, sample=replace(item.sample, rows=steady), family=4)
-    assert known.p > 0.05 and known.verdict() == "undecided: worse on 3 of 3 seeds"
-    assert replace(known, family=1).verdict() == "degraded"
+    assert known.p > 0.05 and words(known.verdict()) == "undecided: worse on 3 of 3 seeds"
+    assert words(replace(known, family=1).verdict()) == "degraded"
     explained = replace(item, sample=replace(item.sample, rows=noisy), family=4)  # s.e. .2 from rows
-    assert "worse on" not in explained.verdict()
-    assert worst_verdict([replace(known, task="a"), replace(explained, task="b")], item.variant, "finetune").endswith(
-        "worse on 3 of 3 seeds"
-    )
+    assert "worse on" not in words(explained.verdict())
+    several = [replace(known, task="a"), replace(explained, task="b")]
+    assert worst_verdict(several, item.variant, "finetune").worse_on_every_seed
 
 
 def test_the_margin_decides_about_harm_and_may_differ_by_task(tmp_path: Path) -> None:
@@ -161,9 +160,9 @@ def test_the_margin_decides_about_harm_and_may_differ_by_task(tmp_path: Path) ->
         after = {"income": 0.9 - 0.003 - 0.0002 * seed, "education": 0.8}
         records.append(made.record("m", "joint", seed, after, old=["income"]))
     out = made.write(tmp_path, records)
-    assert degradations(group(out))[0].verdict() == "degraded (seeds only)"
+    assert words(degradations(group(out))[0].verdict()) == "degraded (seeds only)"
     for margin in (0.01, {"income": 0.01}, {"census/income": 0.01, "income": 0.001}, {"auc": 0.01}, {"default": 0.01}):
-        assert degradations(group(out, margin=margin))[0].verdict() == "degraded, within the margin (seeds only)"
+        assert words(degradations(group(out, margin=margin))[0].verdict()) == "degraded, within the margin (seeds only)"
 
 
 def test_what_would_decide_is_a_number_of_seeds_or_of_rows(predicted: Path) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmark.analysis import transfer
-from benchmark.analysis.comparisons import Comparison, worse_than_best
+from benchmark.analysis.comparisons import Comparison, worse_than_best, worst_verdict
 from benchmark.analysis.groups import Group, Variant
 from benchmark.analysis.measures import degradation, new_task_gain, taken_in
+from benchmark.analysis.verdicts import Outcome
 from benchmark.report.measures import arm_title, cell
 from benchmark.report.model import Cell, Column, digits
-from benchmark.report.tables import worst_verdict
 
 SCORE = Column("value", "value", signed=True)
-HARMLESS = ("unchanged", "equivalent", "no harm", "improved")
-EVERY_SEED = re.compile(r"(undecided|unstable): worse on (\d+) of \2 seeds")
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,15 @@ def findings(group: Group, losses: Sequence[Comparison]) -> list[Finding]:
     verdicts = {way: worst_verdict(losses, *way) for way in ways}
     found = []
     for mark, word, sentence, chosen in (
-        ("bad", "degraded", "The new task costs an old one.", lambda v: v.startswith("degraded")),
+        ("bad", "degraded", "The new task costs an old one.", lambda v: v.outcome is Outcome.DEGRADED),
         ("bad", "worse on every seed", "Every run so far cost an old task more than the margin and than its test rows "
-         "explain; more seeds would say how much to expect.", lambda v: EVERY_SEED.match(v) is not None),
+         "explain; more seeds would say how much to expect.", lambda v: v.worse_on_every_seed),
         ("good", "unchanged", "No old task changes: every seed's score is the same number.",
-         lambda v: v == "unchanged"),
+         lambda v: v.outcome is Outcome.UNCHANGED),
         ("good", "no harm", f"Every old task stays within the margin of {group.strictest_margin:g}, or gains.",
-         lambda v: v.startswith(("equivalent", "no harm", "improved"))),
+         lambda v: v.not_degraded and v.outcome is not Outcome.UNCHANGED),
         ("open", "undecided", "Neither harm nor its absence is shown; more seeds or more test rows would tell.",
-         lambda v: not v.startswith(("degraded", *HARMLESS)) and not EVERY_SEED.match(v)),
+         lambda v: v.outcome is not Outcome.DEGRADED and not v.not_degraded and not v.worse_on_every_seed),
     ):  # fmt: skip
         number = None if word == "unchanged" else _worst
         rows = _named(group, [way for way in ways if chosen(verdicts[way])], number)

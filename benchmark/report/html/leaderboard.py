@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmark.analysis import transfer
-from benchmark.analysis.comparisons import Comparison
+from benchmark.analysis.comparisons import Comparison, worst_verdict
 from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Variant
 from benchmark.analysis.measures import Finder, degradation, finder, flops, planned, share, taken_in, total, trained
 from benchmark.report.measures import Clock, arm_title, cell, exact, reference_cell
 from benchmark.report.model import Cell, Column
-from benchmark.report.tables import worst_verdict
+from benchmark.report.verdicts import words
 
 COLUMNS = (
     Column("dataset", "Dataset", "text"),
@@ -80,7 +80,7 @@ def _entry(
         "degradation": not_defined
         if single
         else cell(group, degradation(group, variant, arm, transfer.worst_degradation)),
-        "verdict": not_defined if single else Cell(text=worst_verdict(losses, variant, arm)),
+        "verdict": not_defined if single else Cell(text=words(worst_verdict(losses, variant, arm))),
         "trained": exact(group.sample(run, trained)),
         "share": exact(share(group, run, full, trained, total)),
         "flops": exact(group.sample(run, flops)),
