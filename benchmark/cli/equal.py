@@ -15,10 +15,9 @@ from benchmark.planning.plan import Plan, Run, make_plan
 from benchmark.planning.tracks import untuned
 from benchmark.records.freshness import Freshness
 from benchmark.records.record import Record
-from benchmark.tuning.equal import Halving, cost, entries, rounds, sample_name, with_found
+from benchmark.tuning.equal import SEARCH, Halving, cost, entries, rounds, sample_name, with_found
 from benchmark.tuning.files import worth, write_equal, write_worth
 
-TRIALS = "search"
 INTERRUPTED = 130
 
 
@@ -41,7 +40,7 @@ def search_first(sweep: Sweep) -> Sweep | int:
             return 1 if sweep.request.mode == "only-read" else INTERRUPTED
         suite = with_found(suite, searches)
         _say_lost(sweep, searches)
-    for run in (sweep.out / TRIALS).glob("runs/*/*/*/*/weights.pt"):
+    for run in (sweep.out / SEARCH).glob("runs/*/*/*/*/weights.pt"):
         run.unlink()  # nobody continues the stage 0 of a trial that is over
     path = write_equal(sweep.out, suite)
     write_worth(sweep.out, suite)
@@ -59,7 +58,7 @@ def _sample(sweep: Sweep, name: str) -> str:
 
 def _executed(sweep: Sweep, runs: Sequence[Run]) -> Mapping[str, Record] | None:
     """The records of trials, or None where some are missing."""
-    out = sweep.out / TRIALS
+    out = sweep.out / SEARCH
     if sweep.request.mode != "only-read":
         open_tree(sweep.out, warn)
     with (

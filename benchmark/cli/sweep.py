@@ -36,8 +36,9 @@ from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, apply_settings, load_suite, parse_seeds, with_config_file
 from benchmark.planning.tracks import to_search, untuned
 from benchmark.records.record import Record
+from benchmark.records.tree import read_records
 from benchmark.training.backend import visible_gpus
-from benchmark.tuning.equal import cost, describe
+from benchmark.tuning.equal import SEARCH, cost, cost_in_fact, describe
 from datasets_registry import availability
 from datasets_registry.encoding.store import EncodedDataset
 from methods import METHODS
@@ -164,6 +165,8 @@ def run_suite(
     if summary.records and not (summary.interrupted or summary.preempted):
         remember_suite(sweep.out, sweep.suite, plan.skips)
         _write_tables(sweep)
+        if sweep.suite.track == "equal":
+            sweep.say(cost_in_fact(read_records(sweep.out / SEARCH)[0], summary.records))
     return _conclude(sweep, plan, summary)
 
 

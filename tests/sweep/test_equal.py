@@ -52,7 +52,7 @@ def test_one_command_searches_and_runs_and_goes_on_where_it_stopped(mpt, tree):
     words, out = tree
     result = mpt("run", *words, "--out", out)
     assert result.code == 0, result.text
-    assert "4 for each method and arm" in result.text
+    assert "4 for each method and arm" in result.text and "The search took " in result.text
     trials, records = read_records(out / "search")[0], read_records(out)[0]
     assert {t.key.scored for t in trials} == {"validation"} and not any(t.scores for t in trials)
     assert {(r.key.track, r.key.scored) for r in records} == {("equal", "test")}
@@ -99,8 +99,8 @@ def test_a_search_that_costs_more_than_its_share_is_refused_before_it_starts(mpt
 def test_the_cost_is_counted_in_passes():
     asked = suite(seeds=(0, 1), search_budget=SearchBudget(rounds=((4, 2), (2, 5)), share=1))
     said = cost(asked, make_plan(untuned(asked)).runs)
-    # 5 searches of 18 passes and a stage 0 of 15; 2 seeds of 3 references, stage 0 and 4 arms, 15 epochs each
-    assert "105 passes" in said and "of the 240 of the 16 runs" in said
+    # 5 searches of 18 passes and a stage 0 of 10; 2 seeds of 3 references, stage 0 and 4 arms, 10 of 30 epochs each
+    assert "100 passes" in said and "of the 160 of the 16 runs" in said
 
 
 def test_all_entries_try_the_same_points_and_the_space_of_what_they_have():
