@@ -145,6 +145,9 @@ register_dataset(
             "With @separate_encoders, 20 household categories (householder and spouse among them) look up at test time "
             "the vector that training gave to their neighbour, for every method alike; use it only to compare with "
             "numbers of that code.",
+            "1,510 of the 49,881 test rows have the inputs of a training row, value for value (3.0 %; 1,499 of them "
+            "are never married), and without instance_weight, which is nearly an id, 13,656 (27 %): what a model "
+            "remembers counts there. @deduplicated leaves them out.",
             "3,229 rows repeat an earlier row within train, 883 within test; they are kept.",
             "det_hh_fam_stat stays an input and gives marital away (AUC .978 alone, .986 with tax_filer_stat): every "
             "method reaches .993 there, and little is left to tell them apart by.",
