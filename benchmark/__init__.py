@@ -15,10 +15,11 @@ __version__ = "0.1.0"
 numerics.set_environment()  # before torch and numpy are imported: they choose their kernels then
 
 if TYPE_CHECKING:
-    from benchmark.api import compare_predictions, load, load_all, plan, ranking, reference, rows, run, tables
+    from benchmark.api import analyse, compare_predictions, load, load_all, plan, ranking, reference, rows, run, tables
 
 __all__ = [
     "__version__",
+    "analyse",
     "compare_predictions",
     "load",
     "load_all",

@@ -7,6 +7,7 @@
     mb.plan("smoke", methods=["mmoe"]).runs          # what would be run
     tree = mb.run("smoke", methods=["mmoe"], out="my_results")
     mb.load(tree)                                    # pandas: one row per run and task
+    mb.analyse(tree).degradation                     # pandas: what each old task lost, with the tests' results
     mb.tables(tree)["new_task-synthetic"]            # pandas: a table of the paper
     mb.compare_predictions({"purchase": logits}, tree)   # your own model's logits beside what was run
 
@@ -16,6 +17,7 @@ Whatever is wrong with a request raises `benchmark.core.errors.UsageError`, with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,19 @@ if TYPE_CHECKING:
     from benchmark.cli.options import Request
     from benchmark.planning.plan import Plan
 
-__all__ = ["compare_predictions", "load", "load_all", "plan", "ranking", "reference", "rows", "run", "tables"]
+__all__ = [
+    "Analysis",
+    "analyse",
+    "compare_predictions",
+    "load",
+    "load_all",
+    "plan",
+    "ranking",
+    "reference",
+    "rows",
+    "run",
+    "tables",
+]
 
 Names = str | Iterable[str]
 Files = Iterable[str | Path]
@@ -85,6 +99,49 @@ def ranking(*trees: str | Path) -> pd.DataFrame:
 
     chosen = [_checked(tree) for tree in trees] or list(reference_trees().values())
     return pd.DataFrame(entries(chosen, titles()))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the records of a result tree say, as frames. Columns: `benchmark.analysis.frames`; of ``claims``: those of
+    `benchmark.report.claims.Verdict`, with the claim's ``name``."""
+
+    scores: pd.DataFrame
+    differences: pd.DataFrame
+    degradation: pd.DataFrame
+    gain: pd.DataFrame
+    front: pd.DataFrame
+    claims: pd.DataFrame
+
+
+def analyse(tree: str | Path | None = None) -> Analysis:
+    """The numbers behind tables and figures of a result tree (default: `reference()`), with the tests' results."""
+    import pandas as pd
+
+    from benchmark.analysis import frames
+    from benchmark.analysis.groups import Options, group_records
+    from benchmark.analysis.slugs import slugs
+    from benchmark.cli.listing import titles
+    from benchmark.cli.trees import report_options
+    from benchmark.records.claims import parse_claims
+    from benchmark.records.tree import read_records
+    from benchmark.report.claims import judge_groups
+
+    folder = _checked(tree or reference())
+    options = report_options(folder)
+    stale = frozenset(options.pop("stale"))
+    groups = group_records(read_records(folder)[0], titles(), Options(roots=(folder,), stale=stale, **options))
+    stated = options.get("claims")
+    verdicts = judge_groups(groups, slugs(groups), None if stated is None else parse_claims(stated))
+    claims = [{"name": verdict.claim.name, **vars(verdict)} for verdict in verdicts]
+    return Analysis(
+        scores=pd.DataFrame(frames.scores(groups)),
+        differences=pd.DataFrame(frames.differences(groups)),
+        degradation=pd.DataFrame(frames.degradation(groups)),
+        gain=pd.DataFrame(frames.gain(groups)),
+        front=pd.DataFrame(frames.front(groups)),
+        claims=pd.DataFrame(claims).drop(columns="claim", errors="ignore"),
+    )
 
 
 def tables(tree: str | Path | None = None) -> dict[str, pd.DataFrame]:

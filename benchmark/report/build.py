@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from benchmark.analysis.comparisons import against_reference, degradations
 from benchmark.analysis.groups import Group, Options, group_records, variant_of
 from benchmark.analysis.measures import machine_kind
-from benchmark.core.canonical import canonical
+from benchmark.analysis.slugs import slugs
 from benchmark.core.files import write_atomically
 from benchmark.records.claims import parse_claims
 from benchmark.records.tree import read_records, read_trees
@@ -236,26 +234,3 @@ def check(out: Path, titles: Mapping[str, str], stale: Collection[str] = (), **o
         present = sorted(path.name for path in (out / folder).glob("*") if path.is_file())
         differing += [f"{folder}/{name}{LEFT_OVER}" for name in present if f"{folder}/{name}" not in known]
     return differing
-
-
-def slugs(groups: Sequence[Group]) -> list[str]:
-    """A short name for each group's files: the dataset; where it has several groups, with the new tasks; where that
-    does not tell them apart, with a hash of the rest instead."""
-    names = [_word(group.dataset) or "dataset" for group in groups]
-    counts = Counter(names)
-    longer = [
-        f"{name}-{_word('_'.join(group.new_tasks)) or 'alone'}" for name, group in zip(names, groups, strict=True)
-    ]
-    unique = Counter([*names, *longer])
-    return [
-        name if counts[name] == 1 else long if unique[long] == 1 else f"{name}-{_identity(group)}"
-        for name, long, group in zip(names, longer, groups, strict=True)
-    ]
-
-
-def _word(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_")
-
-
-def _identity(group: Group) -> str:
-    return blake2b(canonical(group.identity).encode(), digest_size=3).hexdigest()
