@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from benchmark.spec.budget import Budget
 from benchmark.training.learner import Learner, Streams
 from benchmark.training.models import initialise, take_in
 from benchmark.training.preparation import prepare
-from benchmark.training.trainer import train
+from benchmark.training.rows import cache_features
+from benchmark.training.trainer import Checkpoint, train
 from datasets_registry.schema import CategoricalFeature, Schema, Task
 from methods.base import MultiTaskModel
 from methods.batch import Batch, random_inputs
@@ -27,6 +29,10 @@ SCHEMA = Schema(
 )
 TOLERANCE = 1e-4
 """Logits of one row may differ by this between batches: a matrix product rounds differently at different sizes."""
+
+
+FITS_ITSELF = "the method is not trained by steps of the harness (it defines fit)"
+"""The remark of checks that do not apply to a method of trees and the like."""
 
 
 class Failed(Exception):
@@ -55,6 +61,14 @@ class SyntheticRows:
     def __len__(self) -> int:
         return len(self.categorical)
 
+    def labels_at(self, index: Tensor | slice) -> dict[str, Tensor]:
+        """Labels by task of the rows at ``index``."""
+        return {name: label[index] for name, label in self.labels.items()}
+
+    def positions(self, index: Tensor | slice) -> Tensor:
+        """Row numbers that ``index`` stands for."""
+        return torch.arange(len(self))[index]
+
     def gather(self, index: Tensor | slice) -> Batch:
         """The rows at ``index``."""
         return replace(self._inputs, labels=self.labels, index=torch.arange(len(self))).take(index)
@@ -77,8 +91,9 @@ def build(model: type[MultiTaskModel], tasks: Sequence[Task], schema: Schema = S
     return built
 
 
-def grow(model: MultiTaskModel) -> list[torch.nn.Parameter]:
-    _, trained, _ = take_in(model, ARMS["frozen"], [Task("new")], {}, ("conformance", model.info.name, 0))
+def grow(model: MultiTaskModel, new: Sequence[Task] = (Task("new"),)) -> list[torch.nn.Parameter]:
+    """Add tasks as the frozen arm does; returns what it trains."""
+    _, trained, _ = take_in(model, ARMS["frozen"], new, {}, ("conformance", model.info.name, 0))
     model.zero_grad(set_to_none=True)
     return trained
 
@@ -102,22 +117,46 @@ def trained_model(model: type[MultiTaskModel]) -> MultiTaskModel:
     return copy.deepcopy(_trained[model])
 
 
+_well_trained: dict[type, tuple[MultiTaskModel, list[dict[str, float]]]] = {}
+
+
+def well_trained(model: type[MultiTaskModel]) -> tuple[MultiTaskModel, list[dict[str, float]]]:
+    """A copy of a model of two tasks after six epochs on `SyntheticRows(toy_tasks())`, and its loss terms by epoch."""
+    if model not in _well_trained:
+        _well_trained.clear()
+        built = build(model, toy_tasks())
+        _well_trained[model] = built, train_model(built, SyntheticRows(toy_tasks()))
+    built, curve = _well_trained[model]
+    return copy.deepcopy(built), curve
+
+
 def train_model(
     model: MultiTaskModel,
     rows: SyntheticRows,
     epochs: int = 6,
     trained: Sequence[torch.nn.Parameter] | None = None,
+    cached: bool = False,
+    kept: list[dict[str, Any]] | None = None,
+    resume: dict[str, Any] | None = None,
 ) -> list[dict[str, float]]:
-    """Train with the harness's own loop; returns the mean of each loss term by epoch."""
+    """Train with the harness's own loop; returns the mean of each loss term by epoch.
+
+    ``cached``: on the outputs of the frozen part, as the frozen arm does where the method separates them. ``kept``
+    collects the state after each epoch but the last, ``resume`` is one to go on from.
+    """
 
     budget = Budget(batch_size=64, learning_rate=0.01, epochs=epochs, patience=epochs)
     streams = Streams("conformance", model.info.name, 0)
     moving = list(model.parameters()) if trained is None else trained
     learner = Learner(model, rows, moving, streams, CPU, frozen=trained is not None)
+    if cached:
+        model.eval()
+        learner.cached = cache_features(model, rows)
     model.start_training(rows, streams.environment())
-    if trained is None and not model.new_tasks:
+    if trained is None and not model.new_tasks and resume is None:
         prepare(learner, lambda forward, task: None, budget)
-    result = train(learner, lambda: {}, budget)
+    save = None if kept is None else lambda state: kept.append(copy.deepcopy(state))
+    result = train(learner, lambda: {}, budget, Checkpoint(save, resume))
     return [epoch.loss for epoch in result.curve]
 
 

@@ -41,6 +41,14 @@ class RowSource(Protocol):
     def batches(self, size: int) -> Iterator[Batch]: ...
 
 
+class LabelledRows(RowSource, Protocol):
+    """Rows whose labels and positions are read apart from their inputs, as `FrozenRows` do."""
+
+    def labels_at(self, index: Tensor | slice) -> dict[str, Tensor]: ...
+
+    def positions(self, index: Tensor | slice) -> Tensor: ...
+
+
 class ChosenRows:
     """Some rows of a split, in a given order and as often as asked for; stands in for the split in `DataRows`."""
 
@@ -162,7 +170,7 @@ class FrozenRows:
     The features of a row lie side by side in one float32 matrix, so a block is one gather however many there are.
     """
 
-    def __init__(self, rows: DataRows, packed: Tensor, shapes: Mapping[str, torch.Size]) -> None:
+    def __init__(self, rows: LabelledRows, packed: Tensor, shapes: Mapping[str, torch.Size]) -> None:
         self._rows = rows
         self._packed = packed
         self._shapes = shapes
@@ -238,7 +246,7 @@ FEATURE_CACHE_BYTES = 8 << 30
 """Outputs of a frozen backbone are cached while they fit in this; otherwise every step computes them anew."""
 
 
-def cache_features(model: MultiTaskModel, rows: DataRows, limit: int = FEATURE_CACHE_BYTES) -> FrozenRows | None:
+def cache_features(model: MultiTaskModel, rows: LabelledRows, limit: int = FEATURE_CACHE_BYTES) -> FrozenRows | None:
     """Outputs of the frozen backbone for all rows; None if the method does not separate them or they do not fit."""
     packed: Tensor | None = None
     shapes: dict[str, torch.Size] = {}
