@@ -24,7 +24,7 @@ METHODS: Registry[type[MultiTaskModel]] = Registry(
     "method",
     package="methods",
     entry_points="mptbench.methods",
-    helpers=frozenset({"base", "funnels", "layers", "masks", "prompts"}),
+    helpers=frozenset({"base", "funnels", "layers", "masks", "prompts", "tokens"}),
 )
 
 PRESETS = Path(__file__).with_name("presets.toml")
