@@ -143,8 +143,12 @@ def collect(child: Child) -> Record:
     """The record that a child left, or one that says how it went without one. Raises OutputLost."""
     directory = child.job.directory
     seconds = time.monotonic() - child.started
+    foreign = False
     with contextlib.suppress(DamagedRecord, OSError):
-        return read_record(directory / "record.json")
+        record = read_record(directory / "record.json")
+        foreign = record.status == "ok" and (record.provenance is None or record.run_id != child.run.id)
+        if not foreign:
+            return record
     code = child.process.exitcode or 0
     if code == OUTPUT_LOST and not child.over_limit:
         while child.output_lost is None and not child.pipe.closed and child.pipe.poll():
@@ -162,6 +166,8 @@ def collect(child: Child) -> Record:
         status, reason = "failed", f"{outside}, {child.job.attempts} times"
     elif code < 0:
         status, reason = "failed", f"process died of {signal.Signals(-code).name}"
+    elif foreign:
+        status, reason = "failed", "left a record that the benchmark did not write: it says nothing of where it is from"
     else:
         status, reason = "failed", f"process ended with exit code {code} without a record"
     record = Record(

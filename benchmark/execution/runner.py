@@ -33,7 +33,7 @@ from benchmark.training.backend import choose_device, flushes_denormals, set_up_
 from benchmark.training.protocol import InvariantBroken, Outcome, execute
 from benchmark.training.trainer import Checkpoint, TrainingDiverged
 from datasets_registry import load_file, prepare
-from datasets_registry.encoding.store import EncodedDataset
+from datasets_registry.encoding.store import EncodedDataset, seal_test_labels
 from datasets_registry.fingerprint import data_code
 from methods import METHODS
 
@@ -73,6 +73,7 @@ def _work(job: Job, pipe: Connection) -> int:
         with contextlib.suppress(OSError):
             pipe.send((what, done, total))
 
+    seal_test_labels()
     steps.listen(tell_step)
     preemption.listen()
     try:

@@ -109,6 +109,13 @@ def auc_standard_error(scores: NDArray, labels: NDArray) -> float | None:
     return float(np.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n))
 
 
+def auc_variance(value: float, positives: int, negatives: int) -> float:
+    """Sampling variance of an AUC from its value and the class counts alone (Hanley & McNeil, Radiology 1982)."""
+    both, same = value / (2 - value), 2 * value**2 / (1 + value)
+    spread = value * (1 - value) + (positives - 1) * (both - value**2) + (negatives - 1) * (same - value**2)
+    return max(spread, 0.0) / max(positives * negatives, 1)
+
+
 def _binary(logits: NDArray, labels: NDArray) -> tuple[dict[str, float | None], dict[str, str]]:
     loss = log_loss(logits, labels)
     base = float(labels.mean())

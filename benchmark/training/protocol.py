@@ -30,6 +30,7 @@ from benchmark.training.diagnostics import diagnose
 from benchmark.training.fitting import fit_whole
 from benchmark.training.forgetting import Setting, continual, soft_targets
 from benchmark.training.learner import Learner, Streams
+from benchmark.training.metrics import auc_variance
 from benchmark.training.models import check_outputs, go_on, make_model, start
 from benchmark.training.preparation import prepare
 from benchmark.training.rows import ChosenRows, DataRows, labelled_rows
@@ -47,6 +48,7 @@ Predictions = dict[str, NDArray[np.float32]]
 
 Counted = TypeVar("Counted")
 BELOW_CHANCE = 3.0  # standard errors under 0.5 from which an AUC is no accident
+FAR_ABOVE, LEAST_ABOVE = 5.0, 0.02  # how far above validation a test AUC asks for a reason: standard errors, AUC
 
 
 class InvariantBroken(Exception):
@@ -184,7 +186,7 @@ def _scored(
     vault = Vault(data, held_out.order)
     for name, logits in predictions.items():
         outcome.scores[name], outcome.labels[name] = vault.score(data.tasks[name], logits)
-    outcome.warnings += _below_chance(outcome.scores)
+    outcome.warnings += [*_below_chance(outcome.scores), *_far_above(outcome, data)]
     if result.by_task:
         outcome.by_task_epoch = _by_task_epoch(result, predictions, held_out, data, model)
     outcome.predictions = predictions
@@ -201,6 +203,26 @@ def _below_chance(scores: Mapping[str, TaskScores]) -> list[str]:
             warnings.append(
                 f"task '{name}': AUC {auc:.3f} on the test rows is far below chance (0.5, standard error {error:.3f}): "
                 "too few epochs or positives to learn it, or labels that follow the inputs the other way round there."
+            )
+    return warnings
+
+
+def _far_above(outcome: Outcome, data: EncodedDataset) -> list[str]:
+    """A sentence for each trained binary task that ranks test rows far better than the validation rows of its epoch:
+    by more than `LEAST_ABOVE` and `FAR_ABOVE` standard errors of the two AUCs together."""
+    kept = next((epoch.validation for epoch in outcome.curve if epoch.epoch == outcome.selection.epoch), {})  # type: ignore[union-attr]
+    warnings = []
+    for name, score in outcome.scores.items():
+        auc, error, before = score.metrics.get("auc"), score.auc_standard_error, kept.get(name, {}).get("auc")
+        if auc is None or error is None or before is None or auc - before <= LEAST_ABOVE:
+            continue
+        labels = data.labels("valid", name)
+        noise = (error**2 + auc_variance(before, int((labels == 1).sum()), int((labels == 0).sum()))) ** 0.5
+        if auc - before > FAR_ABOVE * noise:
+            warnings.append(
+                f"task '{name}': AUC {auc:.3f} on the test rows is far above the {before:.3f} on the validation rows "
+                f"({(auc - before) / noise:.0f} standard errors): were test labels read, or are the rows of the two "
+                "splits of different kinds?"
             )
     return warnings
 

@@ -49,7 +49,7 @@ class Vault:
 
     def score(self, task: Task, predictions: NDArray[np.float32]) -> tuple[TaskScores, NDArray[np.float32]]:
         """Scores of ``predictions`` (in the fixed test order) and the labels in the same order."""
-        labels = self._data.labels("test", task.name)[self._order]
+        labels = self._data.scoring_labels("test", task.name)[self._order]
         metrics, reasons, n = evaluate(task.kind, predictions, labels)
         binary = task.kind == "binary"
         scores = TaskScores(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.core.errors import DataError, unknown_name
+from benchmark.core.errors import DataError, UsageError, unknown_name
 from benchmark.core.seeding import numpy_stream
 from datasets_registry.base import UNDEFINED, Dataset
 from datasets_registry.encoding import integrity
@@ -129,6 +129,18 @@ def _read_through(paths: list[str]) -> None:
                 pass
 
 
+_sealed = False
+
+
+def seal_test_labels() -> None:
+    """From now on no dataset of this process gives its test labels, except to what scores predictions.
+
+    This keeps honest code from a mistake. Code that wants to can read the files, as anything with the same rights can.
+    """
+    global _sealed
+    _sealed = True
+
+
 class EncodedDataset:
     """A prepared dataset: schema, splits and labels over memory-mapped arrays.
 
@@ -203,7 +215,22 @@ class EncodedDataset:
         return Split(codes, numbers, rows, schema, [names.index(name) for name in schema.numeric], ordered)
 
     def labels(self, which: str, task: str | Task) -> np.ndarray:
-        """Labels of one task, float32 [N]; NaN where it is not defined (its space) or, in training, hidden."""
+        """Labels of one task, float32 [N]; NaN where it is not defined (its space) or, in training, hidden.
+
+        Raises UsageError for test labels where they are sealed: in the process of a run.
+        """
+        self._refuse_sealed(which)
+        return self.scoring_labels(which, task)
+
+    def _refuse_sealed(self, which: str) -> None:
+        if _sealed and which == "test":
+            raise UsageError(
+                f"'{self.name}': test labels cannot be read while a run trains or predicts. Use the labels of 'train', "
+                "and of 'valid' to choose an epoch; predictions are scored by the benchmark when the run is done."
+            )
+
+    def scoring_labels(self, which: str, task: str | Task) -> np.ndarray:
+        """As `labels`, for what scores predictions that are made already."""
         (declared,) = self._resolve([task])
         raw = self._array(which, f"label.{declared.name}")
         if raw.dtype == np.float32:
@@ -227,6 +254,7 @@ class EncodedDataset:
 
     def true_probability(self, which: str, task: str | Task) -> np.ndarray | None:
         """P(label = 1 | row), float64 [N], for generated data; None where nobody knows it."""
+        self._refuse_sealed(which)
         (declared,) = self._resolve([task])
         if f"{which}.truth.{declared.name}.npy" not in self.meta["files"]:
             return None

@@ -60,5 +60,8 @@ class FakeData:
     def groups(self, which):
         return self.users.get(which)
 
+    def scoring_labels(self, which, task):
+        return self.labels(which, task)
+
     def labels(self, which, task):
         return self._labels[which, task]

@@ -88,6 +88,12 @@ def test_standard_error_of_the_auc_covers_resampling():
     assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.12)
 
 
+def test_the_variance_from_counts_alone_is_near_that_from_the_scores():
+    logits, labels = sample(4000, seed=2, ties=False)
+    from_counts = metrics.auc_variance(metrics.auc(logits, labels), int(labels.sum()), int((1 - labels).sum()))
+    assert from_counts**0.5 == pytest.approx(metrics.auc_standard_error(logits, labels), rel=0.2)
+
+
 def test_regression_scores():
     truth = np.array([1.0, 2.0, 3.0, 4.0])
     scores, _, _ = metrics.evaluate("regression", truth + np.array([1, -1, 1, -1]), truth)

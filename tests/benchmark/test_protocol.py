@@ -173,6 +173,14 @@ def test_metrics_per_user_are_scored_where_rows_have_users(stage0):
     assert not set(NAMES) & stage0[0].scores["a"].metrics.keys() and stage0[0].scores["a"].users is None
 
 
+def test_a_test_score_far_above_validation_is_said():
+    data = FakeData()
+    assert not any("far above" in text for text in execute(key(), data, CPU).warnings)
+    data._labels["valid", "a"] = np.resize([0.0, 1.0], 200).astype(np.float32)  # nothing that inputs tell
+    (said,) = [text for text in execute(key(), data, CPU).warnings if "far above" in text]
+    assert said.startswith("task 'a': AUC 0.")
+
+
 @pytest.mark.parametrize("method", ["shared_bottom", "logistic_regression"])
 def test_an_epoch_may_be_chosen_by_gauc_where_rows_have_users(method):
     data = FakeData()

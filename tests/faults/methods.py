@@ -31,6 +31,8 @@ EXPECTED = {
     "leaks": ("oom", ""),
     "floods": ("ok", ""),
     "vanishes": ("failed", "without a record"),
+    "forges": ("failed", "did not write"),
+    "reads_test_labels": ("failed", "test labels cannot be read"),
     "predicts_nan": ("ok", ""),
     "base_exception": ("failed", "without a record"),
     "hostile_exception": ("failed", ""),

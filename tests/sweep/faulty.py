@@ -1,6 +1,7 @@
 """Methods that go wrong, each in its own way; loaded with --method-file."""
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -160,6 +161,31 @@ class Vanishes(Linear):
 
     def forward(self, batch):
         os._exit(0)
+
+
+@faulty("forges")
+class Forges(Linear):
+    """Writes a record of its own, with the scores that it likes, and leaves as if all were well."""
+
+    def forward(self, batch):
+        from benchmark.execution.job import Job
+        from benchmark.records.record import Record, TaskScores, run_id, write_record
+
+        job = next(found for found in gc.get_objects() if isinstance(found, Job))
+        scores = {name: TaskScores(n=100, positives=50, metrics={"auc": 0.9}) for name in job.key.tasks}
+        write_record(job.directory, Record(run_id=run_id(job.key), key=job.key, status="ok", scores=scores))
+        os._exit(0)
+
+
+@faulty("reads_test_labels")
+class ReadsTestLabels(Linear):
+    def forward(self, batch):
+        from datasets_registry import prepare
+
+        data = prepare("tiny")
+        data.labels("valid", self.tasks[0])
+        data.labels("test", self.tasks[0])
+        return super().forward(batch)
 
 
 @faulty("predicts_nan")

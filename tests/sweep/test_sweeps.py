@@ -240,6 +240,7 @@ def test_debug_opens_the_debugger_where_the_error_was_raised(mpt, tmp_path, monk
 
 def test_failing_methods_do_not_stop_the_others(mpt, tmp_path):
     names = "healthy,raises,diverges,leaves,crashes,wrong_shape,not_frozen,unpicklable"
+    names += ",forges,reads_test_labels"
     result = mpt(
         "run", *TINY, "--method-file", HERE / "faulty.py", "--methods", names, "--arms", "joint,frozen",
         "--jobs", 2, "--out", tmp_path / "out",
@@ -257,6 +258,8 @@ def test_failing_methods_do_not_stop_the_others(mpt, tmp_path):
     assert "forward must return" in found["wrong_shape", "joint"].reason
     assert "old_tasks_unchanged" in found["not_frozen", "frozen"].reason
     assert found["unpicklable", "joint"].status == "failed"
+    assert found["forges", "joint"].status == "failed" and not found["forges", "joint"].scores
+    assert "test labels cannot be read" in found["reads_test_labels", "joint"].reason
     assert "failed" in (tmp_path / "out/tables/new_task-tiny.md").read_text()
 
 
