@@ -53,9 +53,12 @@ def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verd
     same_form = _defined(first).items() <= _defined(second).items()  # metrics may have joined since
     equal_weights = first.weights_fingerprint == second.weights_fingerprint
     departures = differences(first, second)
+    left_out = _left_out(first, second)
+    lines += left_out
+    same_form &= not left_out
     if equal_weights and same_form and not departures:
         words = "weights, scores, curve, counts and every other value of the record are equal bit for bit"
-        return Verdict("equal", [*lines, words, f"not looked at: {NOT_LOOKED_AT}"])
+        return Verdict("equal", [*lines, words, f"not looked at: {NOT_LOOKED_AT}{_unstated(first, second)}"])
     departed_counts = [line for line in departures if COUNTS.match(line)]
     lines += departed_counts[:SHOWN]
     if equal_weights and not departed_counts:
@@ -118,6 +121,25 @@ def differences(recorded: Record, again: Record) -> list[str]:
     """
     before, now = recorded.model_dump(mode="json"), again.model_dump(mode="json")
     return [line for name in COMPARED for line in _differences(name, before.get(name), now.get(name))]
+
+
+def _left_out(first: Record, second: Record) -> list[str]:
+    """What no version of a record may lack and the first one does: a task whose scores are bad, say."""
+    tasks = [task for task, scores in second.scores.items() if scores.metrics and not _metrics(first, task)]
+    found = [f"the record has no scores of task '{task}', and the run again has" for task in tasks]
+    if second.invariants and not first.invariants:
+        found.append("the record states no invariant, and the run again does")
+    return found
+
+
+def _metrics(record: Record, task: str) -> Mapping[str, float | None]:
+    return record.scores[task].metrics if task in record.scores else {}
+
+
+def _unstated(first: Record, second: Record) -> str:
+    """The parts that only the run again states, as words to go on with."""
+    names = [name for name in COMPARED if getattr(first, name) in (None, {}, []) and getattr(second, name)]
+    return f"; nor, since the record does not state them: {', '.join(names)}" if names else ""
 
 
 def _differences(name: str, before: Any, now: Any) -> list[str]:

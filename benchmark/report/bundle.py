@@ -19,6 +19,8 @@ from benchmark.report.build import Report
 
 DESCRIPTION = "bundle.toml"
 KEYS = {"method": str, "file": str, "suite": str, "contact": str, "paper": str, "licence": str}
+LONGEST_NAME = 255
+"""Bytes that a file's name may have."""
 NEEDED = ("method", "file", "suite")
 
 
@@ -68,7 +70,7 @@ def read_bundle(folder: Path) -> Bundle:
     for key in NEEDED:
         if not content.get(key):
             raise DataError(f"{path}: the key '{key}' is missing.")
-    if not content["file"].isprintable():
+    if not content["file"].isprintable() or len(content["file"].encode()) > LONGEST_NAME:
         raise DataError(f"{path}: file = {content['file']!r} is no name of a file.")
     if content["suite"] not in reference_trees():
         raise DataError(

@@ -1,5 +1,6 @@
 """Short versions of the campaigns beside this file."""
 
+from tests.faults.attacks import BUNDLED, FORGED, GROUPS, MERGED, attacks
 from tests.faults.files import spoil
 from tests.faults.methods import misbehave
 
@@ -17,3 +18,19 @@ def test_spoilt_files_are_reported_and_never_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("MPTBENCH_CACHE", str(tmp_path / "cache"))
     counts = spoil(faults=40, seed=1, scratch=tmp_path, sweeps=0)
     assert counts.tried == 40 and not counts.lost, str(counts)
+
+
+def test_forged_records_and_hostile_trees_are_held(tmp_path, monkeypatch):
+    """All of `verify`, most of `merge` and few bundles; the others are the campaign's."""
+    monkeypatch.setenv("MPTBENCH_CACHE", str(tmp_path / "cache"))
+    merged = {name: attack for name, attack in MERGED.items() if not name.startswith("a forged")}
+    quick = {name: attack for name, attack in BUNDLED.items() if name in AT_ONCE}
+    counted = list(attacks(GROUPS | {"merge": merged, "check-bundle": quick}, tmp_path))
+    assert [counts.tried for counts in counted] == [len(FORGED), len(merged), len(AT_ONCE)]
+    assert not any(counts.lost for counts in counted), "\n".join(map(str, counted))
+
+
+AT_ONCE = {
+    "the file is a link", "the file lies elsewhere", "the file's name is endless", "deep TOML",
+    "a suite that lies elsewhere", "a description that is a pipe", "the file ends the process",
+}  # fmt: skip
