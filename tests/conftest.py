@@ -7,7 +7,7 @@ import torch
 
 from benchmark.cli import main as cli
 from benchmark.core.errors import BenchmarkError
-from benchmark.report import arrays
+from benchmark.report.figures import arrays
 from datasets_registry import DATASETS
 from methods import METHODS
 

@@ -498,8 +498,8 @@ class Noise:
 def group_records(records: Iterable[Record], titles: Mapping[str, str], options: Options = Options()) -> list[Group]:
     """Groups in a fixed order.
 
-    Trials of a search, which never saw test rows, belong to no table; stages of a chain have tables of their own (see
-    `benchmark.report.chains`). Runs that serve several partitions or label shares join each group that they serve.
+    Trials of a search, which never saw test rows, belong to no table; stages of a chain have tables of their own. Runs
+    that serve several partitions or label shares join each group that they serve.
     """
     groups: dict[tuple, list[Record]] = defaultdict(list)
     for record in records:

@@ -17,28 +17,26 @@ from benchmark.records.claims import parse_claims
 from benchmark.records.tree import read_records, read_trees
 from benchmark.report import (
     appendix,
-    arrays,
-    chains,
     claims,
     cost,
     differences,
-    figures,
     overall,
     paper,
     published,
     released,
     search,
     serving,
-    studies,
     tables,
     writers,
 )
 from benchmark.report.comparability import agreement, why_not
-from benchmark.report.diagnostics import diagnostics
-from benchmark.report.drawing import draw
+from benchmark.report.figures import arrays, chains, studies
+from benchmark.report.figures import standard as figures
+from benchmark.report.figures.diagnostics import diagnostics
+from benchmark.report.figures.drawing import draw
+from benchmark.report.figures.plot import Plot
 from benchmark.report.measures import set_values_by_dataset
 from benchmark.report.model import Table
-from benchmark.report.plot import Plot
 from benchmark.report.user_tables import user_metrics
 
 MAIN = ("claims", "study_", "old_tasks", "old_task_effect", "new_task", "across_datasets")

@@ -8,7 +8,7 @@ import torch
 from benchmark import report
 from benchmark.cli.trees import describe_record
 from benchmark.records.record import read_record, write_record
-from benchmark.report.diagnostics import MOST_LINES, diagnostics
+from benchmark.report.figures.diagnostics import MOST_LINES, diagnostics
 from benchmark.training.diagnostics import Sample, diagnose
 from benchmark.training.protocol import execute
 from datasets_registry.schema import Task

@@ -24,7 +24,7 @@ from benchmark.records.saturation import saturated_tasks
 from benchmark.records.tree import read_records
 from benchmark.report import claims as judging
 from benchmark.report import published
-from benchmark.report.arrays import cliques
+from benchmark.report.figures.arrays import cliques
 from benchmark.report.measures import cell_of
 from benchmark.report.model import Cell
 from benchmark.report.verdicts import words

@@ -12,10 +12,11 @@ import pytest
 from benchmark import report
 from benchmark.planning.suite import load_suite
 from benchmark.records.record import run_directory, run_id
-from benchmark.report import drawing, figures, plot, style
+from benchmark.report.figures import drawing, plot, style
+from benchmark.report.figures import standard as figures
+from benchmark.report.figures.plot import Plot, area, palette, short_count
 from benchmark.report.html import charts
 from benchmark.report.measures import arm_title
-from benchmark.report.plot import Plot, area, palette, short_count
 from tests.report import made
 from tests.report.conftest import TITLES
 

@@ -15,7 +15,9 @@ from benchmark.cli.trees import report_options
 from benchmark.planning.plan import make_plan
 from benchmark.planning.suite import load_suite
 from benchmark.records.record import Record, run_id
-from benchmark.report import arrays, figures, writers
+from benchmark.report import writers
+from benchmark.report.figures import arrays
+from benchmark.report.figures import standard as figures
 from benchmark.report.model import Table
 from tests.report import made
 from tests.report.conftest import TITLES

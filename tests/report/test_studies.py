@@ -6,8 +6,9 @@ import pytest
 from benchmark.analysis.groups import group_records
 from benchmark.records.record import run_id
 from benchmark.records.row_noise import row_noise, unfolded
-from benchmark.report import chains, overall, studies, style
-from benchmark.report.answers import tall, where
+from benchmark.report import overall
+from benchmark.report.figures import chains, studies, style
+from benchmark.report.figures.answers import tall, where
 from tests.report import made
 
 TITLES = {"m": "Method M"}

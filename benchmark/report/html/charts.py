@@ -1,6 +1,6 @@
 """Charts as plain geometry, which the page's template writes as inline SVG. All numbers are in units of the view box.
 
-The rows are those of the figures (`benchmark.report.figures`), so page and paper show the same thing.
+The rows are those of the figures (`benchmark.report.figures.standard`), so page and paper show the same thing.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from benchmark.report.figures.plot import Row, short_count, unique
+from benchmark.report.figures.style import COLOURS, MARKERS, OTHER_MARKERS, Marker, marker
 from benchmark.report.measures import arm_title
-from benchmark.report.plot import Row, short_count, unique
-from benchmark.report.style import COLOURS, MARKERS, OTHER_MARKERS, Marker, marker
 
 WIDTH, HEIGHT = 640.0, 400.0
 LEFT, RIGHT, TOP, BOTTOM = 72.0, 16.0, 14.0, 52.0

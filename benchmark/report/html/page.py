@@ -16,7 +16,7 @@ from benchmark.analysis.groups import STAGE0, Group, records_hash
 from benchmark.analysis.measures import machine_kind
 from benchmark.core.errors import visible
 from benchmark.records.record import Record
-from benchmark.report import figures
+from benchmark.report.figures import standard as figures
 from benchmark.report.html import charts, leaderboard
 from benchmark.report.html.about import About
 from benchmark.report.html.findings import findings

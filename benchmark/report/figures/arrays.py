@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from benchmark.analysis.groups import SCRATCH, Group, read_arrays
 from benchmark.core.seeding import stream_seed
 from benchmark.records.record import Record
+from benchmark.report.figures.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
+from benchmark.report.figures.style import marker
 from benchmark.report.overall import Study
-from benchmark.report.plot import Plot, Row, colour, legend_below, logarithmic_counts, palette, unique
-from benchmark.report.style import marker
 from benchmark.spec.labels import without_share
 
 if TYPE_CHECKING:

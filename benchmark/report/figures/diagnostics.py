@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.groups import SCRATCH, STAGE0, Group
 from benchmark.analysis.stats import mean
+from benchmark.report.figures.plot import Plot, Row, few_ticks
 from benchmark.report.measures import arm_title
-from benchmark.report.plot import Plot, Row, few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.core.steps import tell
-from benchmark.report.plot import Plot
+from benchmark.report.figures.plot import Plot
 
 WORTH_A_PROCESS = 6
 """Fewer figures than this per worker are drawn faster than the drawing library is imported again."""
@@ -28,7 +28,7 @@ def draw(plots: Sequence[Plot], directory: Path, workers: int | None = None) -> 
     shares = [list(plots)[place::workers] for place in range(workers)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # -P: the current directory must not shadow the package that this process runs from.
-    command = [sys.executable, "-P", "-c", "from benchmark.report.drawing import main; main()"]
+    command = [sys.executable, "-P", "-c", "from benchmark.report.figures.drawing import main; main()"]
     with tempfile.TemporaryDirectory() as folder:
         running = []
         for place, share in enumerate(shares[1:]):

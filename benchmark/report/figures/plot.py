@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import visible
 from benchmark.core.files import write_atomically
-from benchmark.report import style
+from benchmark.report import measures
+from benchmark.report.figures import style
 from benchmark.report.measures import arm_title
 from benchmark.report.writers import spreadsheet_safe
 
@@ -94,10 +95,9 @@ def _written(value: object) -> object:
 
 @cache
 def code_hash() -> str:
-    """Hash of what draws: this package's drawing modules and the version of the drawing library."""
-    names = [f"{name}.py" for name in "plot figures arrays style answers chains studies drawing".split()]
-    names += ["diagnostics.py", "measures.py"]
-    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
+    """Hash of what draws: this folder, the titles of arms and the version of the drawing library."""
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(measures.__file__)]
+    sources = b"".join(file.read_bytes() for file in files)
     return blake2b(sources + version("matplotlib").encode(), digest_size=8).hexdigest()
 
 

@@ -12,9 +12,8 @@ from benchmark.analysis.groups import PRIMARY, SCRATCH, STAGE0, Group, Variant
 from benchmark.analysis.measures import finder, trained
 from benchmark.analysis.stats import Interval, mean
 from benchmark.analysis.verdicts import Outcome
-from benchmark.report.answers import LINES, caption_above
-from benchmark.report.measures import arm_title, exact, metric_title
-from benchmark.report.plot import (
+from benchmark.report.figures.answers import LINES, caption_above
+from benchmark.report.figures.plot import (
     Plot,
     Row,
     area,
@@ -31,6 +30,7 @@ from benchmark.report.plot import (
     short_count,
     unique,
 )
+from benchmark.report.measures import arm_title, exact, metric_title
 from benchmark.report.verdicts import words
 
 if TYPE_CHECKING:

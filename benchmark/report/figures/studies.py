@@ -2,7 +2,7 @@
 
 Each is found in the records themselves, gives one table and one figure, and answers its question in one sentence,
 which stands in the table's caption and over the figure. Problems of one dataset share rows and are no independent
-datasets: means over problems bear no interval. Chains have a module of their own, `benchmark.report.chains`.
+datasets: means over problems bear no interval. Chains have a module of their own, `benchmark.report.figures.chains`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.analysis.groups import JOINT, Group, Sample
-from benchmark.report.answers import (
+from benchmark.report.figures.answers import (
     WIDTH,
     Way,
     caption_above,
@@ -32,10 +32,10 @@ from benchmark.report.answers import (
     ways,
     where,
 )
+from benchmark.report.figures.plot import Plot, Row, logarithmic_counts, unique
 from benchmark.report.measures import arm_title, cell_of
 from benchmark.report.model import Cell, Column, Table
 from benchmark.report.model import Row as Line
-from benchmark.report.plot import Plot, Row, logarithmic_counts, unique
 from benchmark.spec.labels import without_share
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def draw_each(drawn: Figure, rows: Sequence[Row]) -> None:
 def _legend_shapes(drawn: Figure, arms: Sequence[str], methods: Sequence[str], shapes: str) -> None:
     from matplotlib.lines import Line2D
 
-    from benchmark.report.plot import below
+    from benchmark.report.figures.plot import below
 
     below(
         drawn,

@@ -19,11 +19,21 @@ from benchmark.analysis.groups import JOINT, SCRATCH, STAGE0, Sample, combine, s
 from benchmark.core.canonical import canonical
 from benchmark.records.record import Key, Record
 from benchmark.records.row_noise import unfolded
-from benchmark.report.answers import WIDTH, caption_above, half_width_of, legend, lines, mean_of, origin, sentence, tall
+from benchmark.report.figures.answers import (
+    WIDTH,
+    caption_above,
+    half_width_of,
+    legend,
+    lines,
+    mean_of,
+    origin,
+    sentence,
+    tall,
+)
+from benchmark.report.figures.plot import Plot, logarithmic_counts
+from benchmark.report.figures.plot import Row as Point
 from benchmark.report.measures import arm_title, cell_of
 from benchmark.report.model import Cell, Column, Row, Table
-from benchmark.report.plot import Plot, logarithmic_counts
-from benchmark.report.plot import Row as Point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from benchmark.analysis import transfer
 from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, Group, Sample, Variant, combine, records_hash
 from benchmark.analysis.measures import degradation
-from benchmark.report import style
+from benchmark.report.figures import style
+from benchmark.report.figures.plot import Row, below, unique
 from benchmark.report.measures import arm_title, still_improving
-from benchmark.report.plot import Row, below, unique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
