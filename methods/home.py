@@ -131,6 +131,11 @@ class HoME(MultiTaskModel):
     def _group(self, name: str) -> str:
         return next((f"group{i}" for i, members in enumerate(self.config.groups) if name in members), "rest")
 
+    def warnings(self, kept_epoch: int) -> list[str]:
+        if self.config.groups:
+            return []
+        return ["HoME without groups of tasks: all tasks are one group, so what acts are its experts and gates alone."]
+
     def weight_decay(self) -> list[tuple[Tensor, float]]:
         experts = [module.linear.weight for module in self.modules() if isinstance(module, _Expert)]
         decayed = [(weight, self.config.l2_dnn) for weight in experts if self.config.l2_dnn]

@@ -63,6 +63,12 @@ class PEPNet(MultiTaskModel):
         for task in self.tasks:
             self.add_task(task)
 
+    def warnings(self, kept_epoch: int) -> list[str]:
+        lacking = [what for what in ("domain", "prior") if not len(getattr(self, what))]
+        if not lacking:
+            return []
+        return [f"PEPNet without {' and '.join(lacking)} features: in their place its gates read the row alone."]
+
     def add_task(self, task: Task) -> Sequence[nn.Module]:
         self.networks[task.name] = _Network(self.embed.width, len(self.prior) + self.embed.width, self.config)
         return [self.networks[task.name]]

@@ -412,3 +412,11 @@ def test_low_rank_experts_are_drawn_to_orthogonal_factors():
         for gram in (left.T @ left, right @ right.T):
             expected += sum((gram[i, j] - int(i == j)) ** 2 for i in range(2) for j in range(2))
     assert torch.allclose(term, 0.5 * expected)
+
+
+def test_a_shell_of_a_method_says_what_it_lacks():
+    assert "without groups" in build("home", tasks()).warnings(1)[0]
+    assert build("home", tasks(), groups=(("a",), ("b",))).warnings(1) == []
+    assert "without domain and prior" in build("pepnet", tasks()).warnings(1)[0]
+    assert "without prior" in build("pepnet", tasks(), domain=("user",)).warnings(1)[0]
+    assert build("pepnet", tasks(), domain=("user",), prior=("item",)).warnings(1) == []
