@@ -22,9 +22,9 @@ def parquet(data: EncodedDataset, directory: Path, *, values: bool = False) -> l
     """Write ``directory``/{train,valid,test}.parquet; returns the paths.
 
     A categorical input is a column of its codes (counted from 0 within the feature), or with ``values`` of the raw
-    values behind them, null where a code stands for missing, rare or unseen ones; a multi-valued one is a list. Numeric
-    inputs are float32 as models get them. The label of a task is the column ``label.<task>``, null where it is not
-    defined. Raises UsageError if a file is there already.
+    values behind them, null where a code stands for missing, rare or unseen ones; a multi-valued one is a list, and so
+    is a sequence (without empty places, oldest value first). Numeric inputs are float32 as models get them. The label
+    of a task is the column ``label.<task>``, null where it is not defined. Raises UsageError if a file is there.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{which}.parquet" for which in SPLITS]
@@ -50,6 +50,10 @@ def _write(data: EncodedDataset, which: str, path: Path, known: dict[str, list[A
             own = codes[:, column : column + feature.length] - offset
             columns[feature.name] = _feature(own, known.get(feature.name), feature.reserved)
             column += feature.length
+        for sequence, offset in zip(schema.sequences, schema.sequence_offsets, strict=True):
+            places = split.sequences(rows)[sequence.name]
+            known_values = known.get(sequence.shares or sequence.name)
+            columns[sequence.name] = _sequence(places, offset, known_values, sequence.reserved)
         columns |= {name: pa.array(numbers[:, place]) for place, name in enumerate(schema.numeric)}
         for name, task in data.tasks.items():
             kind = pa.float32() if task.kind == "regression" else pa.uint8()
@@ -61,6 +65,14 @@ def _write(data: EncodedDataset, which: str, path: Path, known: dict[str, list[A
     if writer is not None:
         writer.close()
         part.replace(path)
+
+
+def _sequence(places: np.ndarray, offset: int, values: list[Any] | None, reserved: int) -> pa.Array:
+    """A sequence's places [n, length], -1 where there is no value, as a column of lists without the empty ones."""
+    inside = places >= 0
+    flat = _feature((places[inside] - offset)[:, None], values, reserved)
+    ends = np.concatenate([[0], np.cumsum(inside.sum(1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), flat)
 
 
 def _feature(codes: np.ndarray, values: list[Any] | None, reserved: int) -> pa.Array:

@@ -191,14 +191,13 @@ class Honest(Dataset):
         draw = np.random.default_rng(9)
         rows = 3000
         user, item, click = draw.integers(0, 40, rows), draw.integers(0, 300, rows), draw.integers(0, 2, rows)
-        history = []
+        history, of_user = [], {one: np.flatnonzero(user == one) for one in range(40)}
         for row in range(rows):
-            mine = [other for other in range(row) if user[other] == user[row]]
-            if self.ahead == "itself" and click[row]:
-                mine.append(row)
-            if self.ahead == "later" and row % 10 == 0:
-                mine += [other for other in range(row + 1, rows) if user[other] == user[row]][:1]
-            history.append([int(item[other]) for other in mine][-3:])
+            mine = of_user[user[row]]
+            at = int(np.searchsorted(mine, row))
+            end = at + (self.ahead == "itself" and click[row])
+            end += 2 * (self.ahead == "later" and row % 10 == 0)
+            history.append(item[mine[max(end - 3, 0) : end]].tolist())
         labels = {"click": click.astype(np.uint8), "buy": draw.integers(0, 2, rows).astype(np.uint8)}
         columns = {"item": item, "history": pa.array(history, pa.list_(pa.int64()))}
         yield Chunk(columns, labels, keys={"time": np.arange(rows), "group": user})
@@ -244,3 +243,17 @@ def test_a_history_that_holds_the_impression_is_found_by_order_too(tmp_path):
     ahead, shown = data.meta["look_ahead"]["history"]
     assert 0 < ahead < shown
     assert prepare(planted(Honest), cache_dir=tmp_path / "b").meta["look_ahead"]["history"][0] == 0
+
+
+def test_exported_sequences_are_lists_of_the_raw_values(tmp_path):
+    import pyarrow.parquet as parquet
+
+    from datasets_registry.export import parquet as export
+
+    data = prepare(dataset(words=True), cache_dir=tmp_path / "cache")
+    paths = export(data, tmp_path / "out", values=True)
+    got = parquet.read_table(paths[0]).column("visited").to_pylist()
+    vocabulary = set(data.vocabularies["item"])
+    rows, which = log(True), split_of_rows(data, log(True))
+    cells = [(rows["visited"][row] or [])[-4:] for row in range(ROWS) if which[row] == "train"]
+    assert got == [[value if value in vocabulary else None for value in cell] for cell in cells]
