@@ -55,8 +55,9 @@ def start_child(context: Any, item: Run, job: Job) -> Child:
     (job.directory / "record.json").unlink(missing_ok=True)
     for left in job.directory.glob(".*.*"):
         left.unlink(missing_ok=True)
-    if (job.directory / "log.txt").is_symlink():  # what it points to is not ours to write
-        (job.directory / "log.txt").unlink()
+    log = job.directory / "log.txt"
+    if log.is_symlink() or (log.is_file() and log.stat().st_nlink > 1):  # what it leads to is not ours to write
+        log.unlink()
     counted = oom_kills()
     process.start()
     sender.close()

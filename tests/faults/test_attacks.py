@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from benchmark.core.errors import UsageError
 from benchmark.core.files import read_regular
 from benchmark.core.programs import ROOT
+from benchmark.execution.children import start_child
 from benchmark.execution.executor import _unchanged
 from benchmark.execution.merge import merge
 from benchmark.records.agreement import compare
@@ -225,3 +227,15 @@ def test_a_record_forged_in_a_merged_tree_is_set_aside(tree, tmp_path):
     write_record(run_directory(other, record.key), record)
     merged = merge([tree, other], tmp_path / "merged")
     assert len(merged.conflicts) == 1
+
+
+@pytest.mark.parametrize("how", ["symbolic", "hard"])
+def test_a_log_that_is_another_file_s_second_name_is_taken_away_before_a_run_empties_it(tmp_path, how):
+    mine, directory = tmp_path / "mine.txt", tmp_path / "run"
+    directory.mkdir()
+    mine.write_text("mine")
+    (directory / "log.txt").symlink_to(mine) if how == "symbolic" else os.link(mine, directory / "log.txt")
+    context = mock.Mock()
+    context.Pipe.return_value = (mock.Mock(), mock.Mock())
+    start_child(context, mock.Mock(), mock.Mock(directory=directory, limit_seconds=None))
+    assert not (directory / "log.txt").exists() and mine.read_text() == "mine"
