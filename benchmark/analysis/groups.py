@@ -313,8 +313,8 @@ class Group:
     def common_name(self, variant: Variant, arm: str) -> str:
         """What an arm is called beside other problems: without options (such as a rank that is fitted to a size) where
         the variant has this arm in one form only, since elsewhere the same way has other options."""
-        name = arm.partition(" (")[0]
-        return name if sum(other.partition(" (")[0] == name for other in self.arms(variant)) == 1 else arm
+        name = arm_name(arm)
+        return name if sum(arm_name(other) == name for other in self.arms(variant)) == 1 else arm
 
     def arms(self, variant: Variant) -> list[str]:
         """Arms of a variant by which it takes in new tasks, reference arms first, then by name."""
@@ -540,6 +540,11 @@ def _is_shared(record: Record, other: tuple) -> bool:
     if not record.key.new_tasks:
         return True
     return record.key.arm == STAGE0 or (record.key.arm == SCRATCH and record.key.tasks[0] in other[2])
+
+
+def arm_name(arm: str) -> str:
+    """The name of an arm as `Group.arm` gives it, without the options by which its runs differ."""
+    return arm.partition(" (")[0]
 
 
 def score(record: Record, task: str, metric: str | None = None) -> float | str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from benchmark.analysis import transfer
-from benchmark.analysis.groups import SCRATCH, Group, Sample, Variant, combine
+from benchmark.analysis.groups import SCRATCH, Group, Sample, Variant, arm_name, combine
 from benchmark.records.record import Record
 from benchmark.spec.arms import ARMS
 
@@ -77,7 +77,7 @@ def percent(part: Sample, whole: Sample) -> Sample:
 
 def adds_to_frozen(arm: str) -> bool:
     """Whether an arm trains all that the frozen row of the same method trains, and parts of its own besides."""
-    known = ARMS.get(arm.partition(" (")[0])
+    known = ARMS.get(arm_name(arm))
     return known is not None and known.adaptation != "" and not known.own_head
 
 
@@ -123,7 +123,7 @@ def reference_row(group: Group) -> tuple[Variant, str] | None:
     if group.reference is None:
         return None
     arms = [arm for arm in group.arms(group.reference) if arm != SCRATCH]
-    chosen = next((arm for arm in arms if arm.partition(" ")[0] == "frozen"), arms[0] if arms else None)
+    chosen = next((arm for arm in arms if arm_name(arm) == "frozen"), arms[0] if arms else None)
     return None if chosen is None else (group.reference, chosen)
 
 

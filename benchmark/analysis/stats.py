@@ -77,21 +77,6 @@ def t_test(differences: Sequence[float]) -> float | None:
     return None if t is None else min(1.0, 2 * _t_upper_tail(abs(t), len(differences) - 1))
 
 
-def equivalence_test(differences: Sequence[float], margin: float) -> float | None:
-    """p of TOST: two one-sided t-tests of |mean| >= margin; small means equivalent within the margin.
-
-    Schuirmann, J. Pharmacokinetics and Biopharmaceutics 1987. The level-alpha test agrees with the 1 - 2 alpha
-    Student-t interval lying inside (-margin, margin). None below two pairs.
-    """
-    if margin <= 0:
-        raise ValueError("the equivalence margin has to be positive and fixed before the results are seen")
-    below, above = _t_statistic(differences, -margin), _t_statistic(differences, margin)
-    if below is None or above is None:
-        return None
-    degrees = len(differences) - 1
-    return max(_t_upper_tail(below, degrees), _t_upper_tail(-above, degrees))
-
-
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment over the family of the given p-values; None (no test) stays None and counts not.
 

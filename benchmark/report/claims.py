@@ -20,7 +20,17 @@ from typing import Any
 
 from benchmark.analysis import stats
 from benchmark.analysis.comparisons import Comparison
-from benchmark.analysis.groups import JOINT, SCRATCH, SINGLE_TASK, STAGE0, Group, Options, Variant, group_records
+from benchmark.analysis.groups import (
+    JOINT,
+    SCRATCH,
+    SINGLE_TASK,
+    STAGE0,
+    Group,
+    Options,
+    Variant,
+    arm_name,
+    group_records,
+)
 from benchmark.analysis.measures import (
     adds_to_frozen,
     before_and_after,
@@ -235,7 +245,7 @@ def _rows(group: Group, method: str, arm: str) -> list[tuple[Variant, str]]:
     if variant is None:
         return []
     known = [STAGE0] if arm == STAGE0 else group.arms(variant)
-    return [(variant, own) for own in known if own.partition(" ")[0] == arm]
+    return [(variant, own) for own in known if arm_name(own) == arm]
 
 
 def _contests(group: Group, slug: str, claim: Claim) -> tuple[list[_Contest], str]:
@@ -283,7 +293,7 @@ def _holds(other: tuple[Variant, str], subject: tuple[Variant, str]) -> bool:
 
     Such a row says what the addition adds. It is no other way to do without the prompt, so no claim is held against it.
     """
-    return other[0] == subject[0] and subject[1].partition(" (")[0] == "frozen" and adds_to_frozen(other[1])
+    return other[0] == subject[0] and arm_name(subject[1]) == "frozen" and adds_to_frozen(other[1])
 
 
 def _contest(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmark.analysis import stats
 from benchmark.analysis.comparisons import Comparison, across_arms
-from benchmark.analysis.groups import Group, Variant
+from benchmark.analysis.groups import Group, Variant, arm_name
 from benchmark.analysis.measures import adds_to_frozen, finder, reference_row, trained
 from benchmark.report.measures import arm_title, cell, exact, footer, label
 from benchmark.report.model import Cell, Column, Row, Table
@@ -136,7 +136,7 @@ def every_arm(group: Group, task: str, slug: str) -> Table | None:
 
 def _additions(found: Sequence[Comparison]) -> list[str]:
     """What has to be known to read a light row of the method that it is compared with."""
-    arms = dict.fromkeys(arm_title(item.arm.partition(" (")[0]) for item in found if adds_to_frozen(item.arm))
+    arms = dict.fromkeys(arm_title(arm_name(item.arm)) for item in found if adds_to_frozen(item.arm))
     named = ", ".join(arms)
     return [f"{named}: trained beside all that the frozen row of the same method trains."] if arms else []
 

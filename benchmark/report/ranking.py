@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.analysis.front import Standing, standings
-from benchmark.analysis.groups import SCRATCH, Group, Options, group_records
+from benchmark.analysis.groups import SCRATCH, Group, Options, arm_name, group_records
 from benchmark.analysis.measures import finder, seconds, trained
 from benchmark.records.tree import read_records
 from benchmark.records.unfinished import is_unfinished
@@ -64,13 +64,13 @@ def _of_standing(group: Group, task: str, standing: Standing) -> dict[str, Any]:
 def _row(group: Group, task: str, variant: Any, arm: str, gain: Any) -> dict[str, Any]:
     find = finder(group, variant, arm, task)
     runs = [run for seed in group.seeds if (run := find(seed)) is not None and run.status == "ok"]
-    interval, arm_name = gain.interval(), arm.partition(" (")[0]
+    interval, plain_arm = gain.interval(), arm_name(arm)
     times = [value for run in runs if (value := seconds(run)) is not None]
     return {
         "method": group.labels[variant] or variant.method,
         "method_name": variant.method,
         "arm": arm_title(arm) if arm != SCRATCH else "no sharing",
-        "frozen": arm_name in ARMS and ARMS[arm_name].frozen,
+        "frozen": plain_arm in ARMS and ARMS[plain_arm].frozen,
         "gain": gain.centre,
         "gain_half_width": interval.half_width if interval and not gain.unstable else None,
         "degradation": 0.0 if arm == SCRATCH else None,

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.analysis.groups import JOINT, Group, Sample
+from benchmark.analysis.groups import JOINT, Group, Sample, arm_name
 from benchmark.report.figures.answers import (
     WIDTH,
     Way,
@@ -252,7 +252,7 @@ def equal_size(groups: Sequence[Group]) -> list[Study]:
 
 def _several_sizes(arms: Sequence[str]) -> bool:
     """Whether one method takes part in an arm more than once, with other options."""
-    return max(Counter(arm.partition(" (")[0] for arm in arms).values(), default=0) > 1
+    return max(Counter(map(arm_name, arms)).values(), default=0) > 1
 
 
 def _equal_size(group: Group, several: bool, by_task: bool) -> Study:
@@ -265,7 +265,7 @@ def _equal_size(group: Group, several: bool, by_task: bool) -> Study:
     rows, points = [], []
     for (count, way), size in zip(sized, classes, strict=True):
         rows.append({"size": Cell(float(size)), "trained": Cell(float(count)), **_cells(way)})
-        points.append({"trained": count, "size": size, **_point(way, said), "arm": way.arm.partition(" (")[0]})
+        points.append({"trained": count, "size": size, **_point(way, said), "arm": arm_name(way.arm)})
     name = f"study_equal_size{_ending(group.dataset, several)}" + (f"-{'_'.join(group.new_tasks)}" if by_task else "")
     table = Table(
         name,
