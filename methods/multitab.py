@@ -82,7 +82,8 @@ class MultiTabNet(MultiTaskModel):
     def _logits(self, contexts: Sequence[Tensor], names: Iterable[str]) -> dict[str, Tensor]:
         outputs = {}
         for name in names:
-            token = self.tokens[name].weight.expand(len(contexts[0]), 1, -1)
+            # a sum, not expand: the counter of operations stumbles over views of parameters
+            token = contexts[0].new_zeros(len(contexts[0]), 1, 1) + self.tokens[name].weight
             for block, context in zip(self.blocks, contexts, strict=True):
                 own = block.before_attention(token)
                 token = block(token, own, torch.cat([context, own], 1))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from benchmark.training.operations import forward_flops
 from datasets_registry.schema import Task
 
 from .toys import SCHEMA, ToyRows, build, grow, random_weights, tasks
@@ -116,3 +117,14 @@ def test_counts_of_the_token_models():
     assert sum(p.numel() for p in net.parameters()) == (
         4 * rows + numbers + 2 * block + 2 * 4 + 2 * 4 + 2 * (4 * 5 + 5 + 5 + 1)
     )
+
+
+def test_operations_of_multitab_are_those_counted_by_hand():
+    """The fields go through all blocks but the last; each task's token through all, reading fields and itself."""
+    model, batch = build("multitab", tasks()).eval(), doubles(8)
+    batch.numeric = batch.numeric.float()
+    t, d, inner, tower = FIELDS + NUMBERS, 16, 32, 16 * 5 + 5
+    fields = 4 * t * d * d + 2 * t * t * d + 2 * t * d * inner
+    token = 2 * d * d + 2 * (t + 1) * d * d + 2 * (t + 1) * d + 2 * d * inner
+    pooling = 2 * 5 * FIELDS + FIELDS * 5 * d  # the mean of the feature with several values
+    assert forward_flops(model, batch) == 2 * (fields + 2 * (2 * token + tower) + pooling)
