@@ -74,8 +74,8 @@ def compare(first: Record, second: Record, seeds: Sequence[Record] = ()) -> Verd
             f"largest difference of a score: {score_differences[place]:.2e} ({', '.join(place)}); "
             f"tolerance {tolerance:.2g}{whence}"
         )
-        within = same_form and not equal_weights and not departed_counts
-        if within and not promised and score_differences[place] <= tolerance:
+        within = same_form and not departed_counts and score_differences[place] <= tolerance
+        if within and not promised:
             return Verdict("within tolerance", lines)
     return Verdict("different", lines)
 
