@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from datasets_registry.encoding.store import EncodedDataset
 
 HUB = """Two are fetched from the Hugging Face Hub, where their authors publish them: `criteo_attribution` at a pinned
-commit with its checksum, `vk_lsvd` from the branch main, for which nobody publishes one. Of the others no copy with the
+commit with its checksum, `vk_lsvd` from the branch main, for which nobody publishes one. `tenrec_qk_video_hub` is a
+prepared copy there, read once you have downloaded it (`--data-dir`). Of the others no copy with the
 official files' content at a fixed revision could be established. A copy that you know can be used at a pinned commit:
 [add a dataset](../add-a-dataset.md)."""
 COUNTED = "<!-- counted from the data; kept when the card is written without it -->\n"

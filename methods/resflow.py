@@ -36,6 +36,7 @@ class ResFlow(MultiTaskModel):
     class Config:
         embedding_dim: int = 4
         hidden: tuple[int, ...] = (256, 128, 64, 32)
+        dropout: tuple[float, ...] = ()
         l2_embedding: float = 3e-4
         l2_dnn: float = 3e-4
         funnel: tuple[str, ...] = ()
@@ -52,7 +53,7 @@ class ResFlow(MultiTaskModel):
             self.add_task(task)
 
     def add_task(self, task: Task) -> Sequence[nn.Module]:
-        self.networks[task.name] = _Network(self.embed.width, self.config.hidden)
+        self.networks[task.name] = _Network(self.embed.width, self.config.hidden, self.config.dropout)
         return [self.networks[task.name]]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -91,10 +92,11 @@ class ResFlow(MultiTaskModel):
 
 
 class _Network(nn.Module):
-    def __init__(self, width: int, hidden: Sequence[int]) -> None:
+    def __init__(self, width: int, hidden: Sequence[int], dropout: Sequence[float]) -> None:
         super().__init__()
         widths = (width, *hidden)
-        self.layers: Any = nn.ModuleList(MLP(widths[i], (out,)) for i, out in enumerate(hidden))
+        layers = (MLP(widths[i], (out,), dropout[i : i + 1]) for i, out in enumerate(hidden))
+        self.layers: Any = nn.ModuleList(layers)
         self.head = nn.Linear(widths[-1], 1)
 
     def forward(self, h: Tensor, links: Sequence[Tensor] | None) -> list[Tensor]:

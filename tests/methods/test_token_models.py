@@ -97,7 +97,8 @@ def test_operations_of_attention_are_those_counted_by_hand(stage0):
 
 def test_the_kit_accepts_it():
     failed = [f"{c.name}: {c.reason}" for c in check(declare()) if c.passed is False]
-    assert not [line for line in failed if "parts of the harness" not in line], failed
+    elsewhere = ("parts of the harness", "another process")  # declared skips; a file that only this test declares
+    assert not [line for line in failed if not line.startswith(elsewhere)], failed
     assert METHODS.get("field_tokens")
 
 

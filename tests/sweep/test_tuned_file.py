@@ -15,7 +15,7 @@ TRIED = {"l2": "1e-7 to 1e-2", "lora.rank": "1, 2"}
 
 
 def study(dataset, method, values):
-    run = SimpleNamespace(key=SimpleNamespace(seed=0, budget={"epochs": 2}))
+    run = SimpleNamespace(key=SimpleNamespace(seed=0, budget={"epochs": 2}, selection="best mean validation AUC"))
     best = None if values is None else SimpleNamespace(score=0.6, number=3, values=values)
     return SimpleNamespace(
         dataset=dataset, method=method, budgeted=5, failed=0, arms=("joint",), default_runs=[run],
