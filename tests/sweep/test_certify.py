@@ -10,7 +10,6 @@ from benchmark.core.programs import ROOT
 from benchmark.records.agreement import differences
 from benchmark.records.certificates import CERTIFICATES, Stratum, draw
 from benchmark.records.tree import read_records
-from tests.sweep.tiny import __file__ as tiny_file
 from tests.sweep.trees import HERE
 
 
@@ -19,7 +18,7 @@ def sweep(mpt, tmp_path):
     """A finished sweep of a method of one's own: its tree, how to edit it, and how to call a command on both."""
     file, out = tmp_path / "mine.py", tmp_path / "out"
     assert mpt("new-method", "mine", "--directory", tmp_path).code == 0
-    plugins = ("--method-file", file, "--dataset-file", tiny_file)
+    plugins = ("--method-file", file, "--dataset-file", HERE / "tiny.py")
     words = ("--suite", "smoke", "--datasets", "tiny", "--methods", "mine", "--arms", "frozen", "--seeds", "0-1")
     made = mpt("run", *words, *plugins, "--set", "budget.epochs=1", "--out", out)
     assert made.code == 0, made.text
